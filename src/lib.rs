@@ -1,1 +1,3 @@
-//! x
+//! IPC Gateway.
+
+pub mod backend;
