@@ -297,6 +297,10 @@ async fn a_slow_head_and_an_idle_connection_are_closed_in_time() {
         assert!(answer.is_empty() || code(&answer) == "408", "{answer}");
         assert!(began.elapsed() >= HEADER_TIMEOUT / 2, "closed too early: {:?}", began.elapsed());
     }
+    let mut kept = admin.connect().await;
+    kept.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(code(&read_answer(&mut kept).await), "200");
+    assert_eq!(read_all(&mut kept).await, "", "a kept connection that stays idle");
     // A byte at a time does not win more.
     let mut stream = admin.connect().await;
     let trickle = async {
