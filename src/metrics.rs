@@ -38,6 +38,11 @@ pub struct MetricError {
     source: prometheus::Error,
 }
 
+/// The string codes of all kinds of error, in the order of their indices.
+pub fn kinds() -> Vec<&'static str> {
+    contract::error::TABLE.iter().map(|row| row.code).collect()
+}
+
 /// All metrics of one gateway. Cloning gives another handle to the same ones.
 #[derive(Debug, Clone)]
 pub struct Registry {

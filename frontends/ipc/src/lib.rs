@@ -1,1 +1,180 @@
-//! x
+//! The Unix-socket door: version 1 frames and raw JSON on one socket, told apart by their first byte.
+//!
+//! # Layout
+//!
+//! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`v1` over `frame`,
+//! or `raw` over `json`) defined by `exchange`; `inflight`, `streams`, `outbox` and `buffers` are what a
+//! session works with.
+
+mod buffers;
+mod exchange;
+mod frame;
+mod inflight;
+mod json;
+mod outbox;
+mod raw;
+mod session;
+mod socket;
+mod streams;
+mod v1;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presented, ServeError, UnixPeer};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+
+use crate::buffers::BufferPool;
+use crate::session::Bounds;
+use crate::socket::SocketFile;
+
+/// What can be configured of the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The socket file.
+    pub path: PathBuf,
+    /// Its permission bits, such as `0o600`.
+    pub mode: u32,
+    /// Connections at once; one over it gets an error frame.
+    pub connections_max: usize,
+    /// Requests of one connection that are worked on or wait to be written; at this many, reading from it
+    /// stops. 1 to 4096.
+    pub in_flight_max: usize,
+    /// Streams of one connection at once.
+    pub streams_max: usize,
+    /// Read buffers kept ready, at most 128.
+    pub buffers_ready: usize,
+    /// Bytes of a read buffer.
+    pub buffer_bytes: usize,
+    /// Bytes of answers of one connection that are not written yet; at this many, reading from it stops.
+    pub write_queue_bytes_max: usize,
+    /// From the first byte of a frame's header to its last.
+    pub header_timeout: Duration,
+    /// From the end of a frame's header to the end of the frame; for raw JSON, of a whole document.
+    pub body_timeout: Duration,
+    /// Whether a reply whose JSON says `"ok":false` is written as `RESPONSE_ERROR`.
+    pub failed_as_error: bool,
+}
+
+/// The door, its socket bound.
+#[derive(Debug)]
+pub struct UnixSocket {
+    file: SocketFile,
+    settings: Settings,
+}
+
+/// Shortest and longest pause after `accept` failed, for want of descriptors or memory.
+const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl Frontend for UnixSocket {
+    const NAME: &'static str = "unix";
+    type Settings = Settings;
+
+    async fn bind(settings: Settings) -> Result<Self, BindError> {
+        let file = SocketFile::bind(&settings.path, settings.mode)?;
+        Ok(Self { file, settings })
+    }
+
+    fn address(&self) -> Address {
+        Address::Unix(self.settings.path.clone())
+    }
+
+    async fn serve(self, gate: Gate<impl Pipeline>) -> Result<(), ServeError> {
+        let Self { file, settings } = self;
+        let pool = BufferPool::new(settings.buffers_ready, settings.buffer_bytes, Arc::clone(&gate.meters));
+        let places = Arc::new(Semaphore::new(settings.connections_max.min(Semaphore::MAX_PERMITS)));
+        let bounds = Arc::new(Bounds {
+            in_flight_max: settings.in_flight_max,
+            streams_max: settings.streams_max,
+            write_queue_bytes_max: settings.write_queue_bytes_max,
+            header_timeout: settings.header_timeout,
+            body_timeout: settings.body_timeout,
+            failed_as_error: settings.failed_as_error,
+        });
+        let mut pause = ACCEPT_PAUSES.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = gate.drain.draining() => break,
+                accepted = file.listener().accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    pause = ACCEPT_PAUSES.0;
+                    admit(stream, &gate, &pool, &places, &bounds);
+                }
+                Err(error) => {
+                    tracing::warn!(door = Self::NAME, %error, "cannot accept a connection; waiting");
+                    tokio::select! {
+                        () = gate.drain.draining() => break,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(ACCEPT_PAUSES.1);
+                }
+            }
+        }
+        // The file goes before the connections: a gateway that starts now finds its place free.
+        drop(file);
+        gate.drain.finished().await;
+        Ok(())
+    }
+}
+
+/// Lets a connection in, or says why not.
+fn admit<P: Pipeline>(
+    stream: UnixStream,
+    gate: &Gate<P>,
+    pool: &BufferPool,
+    places: &Arc<Semaphore>,
+    bounds: &Arc<Bounds>,
+) {
+    let Ok(place) = Arc::clone(places).try_acquire_owned() else {
+        return refuse(&stream, gate, &Error::new(Kind::Overloaded, "too many connections; try again later"));
+    };
+    let peer = match stream.peer_cred() {
+        Ok(peer) => UnixPeer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
+        Err(error) => {
+            tracing::warn!(door = UnixSocket::NAME, %error, "a peer without credentials");
+            return refuse(&stream, gate, &Error::new(Kind::Unauthenticated, "no peer credentials"));
+        }
+    };
+    let origin = match gate.admit(UnixSocket::NAME, &Presented::Unix(peer)) {
+        Ok(origin) => origin,
+        Err(error) => {
+            tracing::warn!(door = UnixSocket::NAME, uid = peer.uid, gid = peer.gid, pid = peer.pid, "refused: {error}");
+            return refuse(&stream, gate, &error);
+        }
+    };
+    gate.meters.connections_total.increment();
+    gate.meters.connections.add(1);
+    let (meters, session) = (Arc::clone(&gate.meters), gate.clone());
+    let (pool, bounds) = (pool.clone(), Arc::clone(bounds));
+    gate.drain.track(async move {
+        // Given back also when the session panics.
+        let _open = Open { _place: place, meters };
+        session::serve(stream, origin, session, pool, bounds).await;
+    });
+}
+
+/// Counts a connection until it is dropped.
+struct Open {
+    _place: tokio::sync::OwnedSemaphorePermit,
+    meters: Arc<contract::DoorMeters>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.meters.connections.add(-1);
+    }
+}
+
+/// Says why a connection is not let in, before a byte of it is read. One attempt without waiting: an empty
+/// socket buffer takes it.
+fn refuse<P>(stream: &UnixStream, gate: &Gate<P>, error: &Error) {
+    gate.meters.connections_refused_total.increment();
+    let body = v1::error_body(error, error.kind().row().ipc);
+    let frame = [&frame::header(frame::kind::RESPONSE_ERROR, body.len())[..], body.as_bytes()].concat();
+    let _ = stream.try_write(&frame);
+}

@@ -1,0 +1,72 @@
+//! What a session and its dialect say to each other: what the peer said, and what it is answered.
+
+use contract::{Charge, DeliveryStream, Error, Event, Message, MessageType, Pattern};
+use bytes::Bytes;
+
+use crate::outbox::Outbox;
+use crate::frame::Partial;
+
+/// The name of a stream, chosen by the subscriber or by the session.
+pub(crate) type StreamName = Box<str>;
+
+/// What the peer said.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// A request, to be answered in its turn.
+    Task { kind: MessageType, payload: Bytes, charge: Option<Charge> },
+    /// A subscription; the session names the stream if the peer did not.
+    Subscribe { pattern: Pattern, stream: Option<StreamName> },
+    /// Something that is answered without asking anybody.
+    Plain(Answer),
+    /// Something that ends the connection once it is answered.
+    Last(Answer),
+}
+
+/// What the peer is answered, in the order of what it said.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The reply to a task.
+    Message(Message),
+    /// The reply to a PING.
+    Pong,
+    /// What this door can do.
+    Capabilities,
+    /// A subscription is in force; its deliveries follow.
+    Opened { stream: StreamName, deliveries: DeliveryStream },
+    /// The peer ends a stream.
+    End { stream: StreamName },
+    /// A refusal or a failure.
+    Error(Error),
+    /// A version that is not spoken, which has a number of its own in version 1.
+    Version,
+}
+
+/// What is pushed between answers.
+#[derive(Debug)]
+pub(crate) enum Push<'a> {
+    /// A delivery, or a gap.
+    Event(&'a Event),
+    /// The stream is complete.
+    Complete,
+    /// The stream failed.
+    Failed(&'a Error),
+}
+
+/// A protocol spoken over the socket: pure decoding and encoding, no waiting.
+pub(crate) trait Dialect {
+    /// Takes bytes from the front of `input` until the peer has said something (the rest stays in `input`),
+    /// or until it is empty.
+    fn hear(&mut self, input: &mut &[u8]) -> Option<Said>;
+
+    /// Encodes an answer that opens or ends no stream.
+    fn answer(&mut self, answer: Answer, outbox: &mut Outbox);
+
+    /// Encodes the acceptance of a subscription, or of its end.
+    fn acknowledge(&mut self, stream: &str, outbox: &mut Outbox);
+
+    /// Encodes what a stream yields.
+    fn push(&mut self, stream: &str, push: Push<'_>, outbox: &mut Outbox);
+
+    /// Where the peer is within a message, for deadlines.
+    fn partial(&self) -> Partial;
+}
