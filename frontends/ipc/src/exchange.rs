@@ -1,10 +1,10 @@
 //! What a session and its dialect say to each other: what the peer said, and what it is answered.
 
-use contract::{Charge, DeliveryStream, Error, Event, Message, MessageType, Pattern};
 use bytes::Bytes;
+use contract::{Charge, DeliveryStream, Error, Event, Message, MessageType, Pattern};
 
-use crate::outbox::Outbox;
 use crate::frame::Partial;
+use crate::outbox::Outbox;
 
 /// The name of a stream, chosen by the subscriber or by the session.
 pub(crate) type StreamName = Box<str>;

@@ -283,7 +283,7 @@ mod tests {
     fn nothing_is_allocated_for_a_promise() {
         let budget = ByteBudget::new(usize::MAX);
         let mut decoder = Decoder::new(budget.clone());
-        let mut input = &frame(kind::TASK_SUBMIT, &[b'x'; 1_000_000])[..HEADER_BYTES + 10].to_vec()[..];
+        let mut input = &frame(kind::TASK_SUBMIT, &vec![b'x'; 1_000_000])[..HEADER_BYTES + 10].to_vec()[..];
         assert!(decoder.decode(&mut input).is_none());
         assert!(budget.used() <= 64, "{}", budget.used());
     }
@@ -336,7 +336,9 @@ mod tests {
         ) {
             let bytes: Vec<u8> =
                 payloads.iter().flat_map(|(kind, payload)| frame(*kind, payload)).collect();
-            cuts.iter_mut().for_each(|cut| *cut = (*cut).min(bytes.len()));
+            for cut in &mut cuts {
+                *cut = (*cut).min(bytes.len());
+            }
             cuts.sort_unstable();
             let whole = decode(&bytes, &[]);
             prop_assert_eq!(whole.len(), payloads.len());

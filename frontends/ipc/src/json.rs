@@ -9,7 +9,7 @@ mod validate;
 
 use bytes::Bytes;
 
-pub(crate) use scanner::{Resync, Scan, Scanner, blank};
+pub(crate) use scanner::{Flaw, Resync, Scan, Scanner, blank};
 pub(crate) use validate::validate;
 
 /// The deepest nesting of arrays and objects: what `serde_json` takes, whose limit of 128 counts the innermost

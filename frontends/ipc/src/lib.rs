@@ -18,6 +18,7 @@ mod socket;
 mod streams;
 mod v1;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Frontend for UnixSocket {
     }
 
     fn address(&self) -> Address {
-        Address::Unix(self.settings.path.clone())
+        Address::Unix(self.file.path().to_owned())
     }
 
     async fn serve(self, gate: Gate<impl Pipeline>) -> Result<(), ServeError> {
@@ -131,20 +132,26 @@ fn admit<P: Pipeline>(
     bounds: &Arc<Bounds>,
 ) {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-        return refuse(&stream, gate, &Error::new(Kind::Overloaded, "too many connections; try again later"));
+        return refuse(stream, gate, &Error::new(Kind::Overloaded, "too many connections; try again later"));
     };
     let peer = match stream.peer_cred() {
         Ok(peer) => UnixPeer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
         Err(error) => {
             tracing::warn!(door = UnixSocket::NAME, %error, "a peer without credentials");
-            return refuse(&stream, gate, &Error::new(Kind::Unauthenticated, "no peer credentials"));
+            return refuse(stream, gate, &Error::new(Kind::Unauthenticated, "no peer credentials"));
         }
     };
     let origin = match gate.admit(UnixSocket::NAME, &Presented::Unix(peer)) {
         Ok(origin) => origin,
         Err(error) => {
-            tracing::warn!(door = UnixSocket::NAME, uid = peer.uid, gid = peer.gid, pid = peer.pid, "refused: {error}");
-            return refuse(&stream, gate, &error);
+            tracing::warn!(
+                door = UnixSocket::NAME,
+                uid = peer.uid,
+                gid = peer.gid,
+                pid = peer.pid,
+                "refused: {error}"
+            );
+            return refuse(stream, gate, &error);
         }
     };
     gate.meters.connections_total.increment();
@@ -172,9 +179,12 @@ impl Drop for Open {
 
 /// Says why a connection is not let in, before a byte of it is read. One attempt without waiting: an empty
 /// socket buffer takes it.
-fn refuse<P>(stream: &UnixStream, gate: &Gate<P>, error: &Error) {
+fn refuse<P>(stream: UnixStream, gate: &Gate<P>, error: &Error) {
     gate.meters.connections_refused_total.increment();
     let body = v1::error_body(error, error.kind().row().ipc);
     let frame = [&frame::header(frame::kind::RESPONSE_ERROR, body.len())[..], body.as_bytes()].concat();
-    let _ = stream.try_write(&frame);
+    // Not by way of the runtime, which has not yet heard that the socket can be written to.
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write(&frame);
+    }
 }

@@ -48,6 +48,9 @@ impl RawJson {
 
     /// What the end of input says: an unfinished document is told, because its sender waits for an answer.
     pub(crate) fn end(&mut self) -> Option<Said> {
+        if let Scan::Complete { .. } = self.scanner.finish() {
+            return Some(self.complete());
+        }
         let unfinished = !self.scanner.is_between() && self.resync.is_none();
         let text = "Invalid payload: the input ended within a JSON document";
         unfinished.then(|| Said::Last(Answer::Error(Error::new(Kind::Malformed, text))))
@@ -58,7 +61,8 @@ impl RawJson {
             return;
         }
         let more = piece.len();
-        let capacity = (self.document.len() + more).max(2 * self.document.capacity().min(DOCUMENT_BYTES_MAX / 2));
+        let capacity =
+            (self.document.len() + more).max(2 * self.document.capacity().min(DOCUMENT_BYTES_MAX / 2));
         if self.document.capacity() < self.document.len() + more {
             if !self.charge.grow(capacity.saturating_sub(self.charge.bytes())) {
                 self.skipped = true;
@@ -89,7 +93,8 @@ impl RawJson {
             return refused(malformed(&format!("not JSON: {error}")));
         }
         if let Some(verb) = verb(&document) {
-            let text = format!("the envelope (\"op\":\"{verb}\") is not offered by this version of the gateway");
+            let text =
+                format!("the envelope (\"op\":\"{verb}\") is not offered by this version of the gateway");
             return refused(Error::new(Kind::Unsupported, text));
         }
         Said::Task { kind: TASK_SUBMIT, payload: document, charge: Some(charge) }
@@ -120,13 +125,12 @@ fn verb(document: &[u8]) -> Option<&'static str> {
 impl Dialect for RawJson {
     fn hear(&mut self, input: &mut &[u8]) -> Option<Said> {
         if let Some(resync) = &mut self.resync {
-            match resync.skip(input) {
-                Some(skipped) => *input = &input[skipped..],
-                None => {
-                    *input = &[];
-                    return None;
-                }
-            }
+            let Some(skipped) = resync.skip(input) else {
+                *input = &[];
+                return None;
+            };
+            *input = &input[skipped..];
+            tracing::debug!(bytes = resync.skipped_bytes(), "skipped what was left of a bad JSON document");
             self.resync = None;
         }
         // White space between documents is no part of one.

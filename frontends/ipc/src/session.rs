@@ -6,27 +6,26 @@
 //! What ends it: the peer's end of input once all is answered, a broken message, a missed read deadline, a
 //! peer that vanished (then everything in flight is dropped at once), or a drain.
 
+mod reading;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
-use contract::{
-    Charge, Error, Gate, Headers, Kind, Message, Origin, Outcome, Pipeline, Reply, Request, Target, TraceContext,
-};
+use bytes::Bytes;
+use contract::{Charge, Error, Gate, Kind, Message, Origin, Outcome, Pipeline, Reply};
 use futures_util::FutureExt;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, timeout};
 
 use crate::buffers::BufferPool;
-use crate::exchange::{Answer, Dialect, Push, Said, StreamName};
-use crate::frame::{Decoder, Partial};
+use crate::exchange::{Answer, Dialect, Push, StreamName};
+use crate::frame::Partial;
 use crate::inflight::{InFlight, Panicked};
 use crate::outbox::Outbox;
 use crate::raw::RawJson;
@@ -99,8 +98,9 @@ impl Speech {
 /// The place of an answer among the others.
 #[derive(Debug)]
 enum Place {
-    /// The pipeline is working on it. The payload's charge ends with the answer.
-    Running { _charge: Option<Charge>, subscribes: Option<Option<StreamName>> },
+    /// The pipeline is working on it. The payload's charge ends with the answer. A subscription has the name
+    /// of its stream here, an empty one if it is to be given one.
+    Running { _charge: Option<Charge>, subscribes: Option<StreamName> },
     /// It waits for those before it.
     Ready { answer: Answer, bytes: usize },
 }
@@ -226,8 +226,6 @@ impl<P: Pipeline> Session<P> {
         deaf && !streaming && self.places.is_empty() && self.outbox.is_empty()
     }
 
-    // ---- answers
-
     fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
         let mut moved = false;
         while let Poll::Ready((slot, outcome)) = self.in_flight.poll_next(context) {
@@ -250,15 +248,14 @@ impl<P: Pipeline> Session<P> {
             unreachable!("a slot answers once");
         };
         let subscribes = subscribes.take();
+        let for_stream = subscribes.is_some();
         let answer = match (outcome, subscribes) {
             (Ok(Reply::Message(message)), _) => Answer::Message(message),
-            (Ok(Reply::Accepted), _) => {
-                Answer::Message(Message { payload: Bytes::from_static(b"{\"ok\":true}"), ..Message::default() })
-            }
-            (Ok(Reply::Stream(deliveries)), Some(name)) => {
-                let stream = name.unwrap_or_default();
-                Answer::Opened { stream, deliveries }
-            }
+            (Ok(Reply::Accepted), _) => Answer::Message(Message {
+                payload: Bytes::from_static(b"{\"ok\":true}"),
+                ..Message::default()
+            }),
+            (Ok(Reply::Stream(deliveries)), Some(stream)) => Answer::Opened { stream, deliveries },
             (Ok(Reply::Stream(_)), None) => Answer::Error(
                 Error::new(Kind::Unsupported, "a task of version 1 has one answer, and this one has many")
                     .with_outcome(Outcome::Done),
@@ -271,6 +268,9 @@ impl<P: Pipeline> Session<P> {
                 Answer::Error(error)
             }
         };
+        if for_stream && !matches!(answer, Answer::Opened { .. }) {
+            self.subscribing -= 1;
+        }
         let bytes = cost(&answer);
         self.waiting.grow_always(bytes);
         *place = Place::Ready { answer, bytes };
@@ -357,8 +357,6 @@ impl<P: Pipeline> Session<P> {
         }
     }
 
-    // ---- writing
-
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
         while !self.outbox.is_empty() {
@@ -378,229 +376,6 @@ impl<P: Pipeline> Session<P> {
             }
         }
         Ok(moved)
-    }
-
-    // ---- reading
-
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.rest.is_empty() {
-            let rest = std::mem::take(&mut self.rest);
-            self.hear(&rest);
-            return Poll::Ready(Ok(()));
-        }
-        loop {
-            std::task::ready!(self.stream.poll_read_ready(context))?;
-            match self.read() {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn read(&mut self) -> io::Result<()> {
-        // A large body is read straight into its own buffer.
-        if let Speech::Version1(dialect) = &mut self.speech
-            && let Some((body, most)) = dialect.decoder().body(self.pool.bytes())
-        {
-            let read = self.stream.try_read_buf(&mut body.limit(most))?;
-            if read == 0 {
-                return self.end_of_input();
-            }
-            self.gate.meters.received_bytes_total.add(read as u64);
-            if let Some(decoded) = dialect.decoder().finish() {
-                self.take(Version1::meaning(decoded), Instant::now());
-                self.restart_read_deadline(true);
-            }
-            return Ok(());
-        }
-        // The buffer is held for this call only: an idle connection has none.
-        let mut buffer = self.pool.take();
-        let read = self.stream.try_read(&mut buffer)?;
-        if read == 0 {
-            return self.end_of_input();
-        }
-        self.gate.meters.received_bytes_total.add(read as u64);
-        self.hear(&buffer[..read]);
-        Ok(())
-    }
-
-    fn end_of_input(&mut self) -> io::Result<()> {
-        if self.has_vanished() {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        self.ended = true;
-        self.read_deadline = None;
-        if let Speech::RawJson(raw) = &mut self.speech
-            && let Some(said) = raw.end()
-        {
-            self.take(said, Instant::now());
-        }
-        Ok(())
-    }
-
-    /// Hears what is in `input`, as far as there is room; the rest is kept.
-    fn hear(&mut self, mut input: &[u8]) {
-        let received = Instant::now();
-        let mut heard = false;
-        if matches!(self.speech, Speech::Unknown) {
-            self.begin(input[0]);
-        }
-        while !input.is_empty() && self.has_room() && !self.ending {
-            let Some(dialect) = self.speech.dialect() else { break };
-            let Some(said) = dialect.hear(&mut input) else { continue };
-            heard = true;
-            self.take(said, received);
-        }
-        if !self.ending {
-            self.rest = input.to_vec();
-        }
-        self.restart_read_deadline(heard);
-    }
-
-    /// The first byte tells what is spoken: 0 begins every frame, `{` or white space every JSON document, and
-    /// nothing else begins either (a length of 16 MiB or more does not start with 0).
-    fn begin(&mut self, first: u8) {
-        let budget = self.gate.budget.clone();
-        let version1 = Version1::new(Decoder::new(budget.clone()), self.bounds.failed_as_error);
-        self.speech = match first {
-            0 => Speech::Version1(version1),
-            b'{' | b' ' | b'\t' | b'\r' | b'\n' => Speech::RawJson(RawJson::new(budget)),
-            _ => {
-                self.speech = Speech::Version1(version1);
-                let text = "Frame too large: the first byte is neither that of a frame nor of a JSON object";
-                return self.take(Said::Last(Answer::Error(Error::new(Kind::TooLarge, text))), Instant::now());
-            }
-        };
-    }
-
-    fn take(&mut self, said: Said, received: Instant) {
-        match said {
-            Said::Task { kind, payload, charge } => {
-                self.ask(Target::Task(kind), payload, received, charge, None);
-            }
-            Said::Subscribe { pattern, stream } => {
-                if self.streams.len() + self.subscribing >= self.bounds.streams_max {
-                    let error = Error::new(Kind::Overloaded, "this connection is at its limit of streams");
-                    return self.ready(Answer::Error(error));
-                }
-                self.subscribing += 1;
-                self.ask(Target::Subscribe(pattern), Bytes::new(), received, None, Some(stream));
-            }
-            Said::Plain(answer) => self.ready(answer),
-            Said::Last(answer) => {
-                self.ending = true;
-                self.ready(answer);
-            }
-        }
-    }
-
-    /// Asks the pipeline; the answer has its place from now on.
-    fn ask(
-        &mut self,
-        target: Target,
-        payload: Bytes,
-        received: Instant,
-        charge: Option<Charge>,
-        subscribes: Option<Option<StreamName>>,
-    ) {
-        let request = Request {
-            target,
-            headers: Headers::new(),
-            payload,
-            received,
-            deadline: self.gate.deadline(received, None),
-            idempotent: false,
-            ordered: true,
-            trace: TraceContext::start(),
-            origin: Arc::clone(&self.origin),
-        };
-        let pipeline = &mut self.gate.pipeline;
-        let Ok(future) = catch_unwind(AssertUnwindSafe(|| pipeline.call(request))) else {
-            self.gate.meters.panics_total.increment();
-            return self.ready(Answer::Error(Error::new(Kind::Internal, "a fault of the gateway")));
-        };
-        let Ok(slot) = self.in_flight.push(future) else {
-            unreachable!("no more is heard than there are slots for");
-        };
-        self.gate.meters.in_flight.add(1);
-        if self.numbers.len() <= slot {
-            self.numbers.resize(slot + 1, 0);
-        }
-        self.numbers[slot] = self.first + self.places.len() as u64;
-        self.places.push_back(Place::Running { _charge: charge, subscribes });
-    }
-
-    fn ready(&mut self, answer: Answer) {
-        if matches!(&answer, Answer::Error(_) | Answer::Version) {
-            self.gate.meters.protocol_errors_total.increment();
-        }
-        let bytes = cost(&answer);
-        self.waiting.grow_always(bytes);
-        self.places.push_back(Place::Ready { answer, bytes });
-    }
-
-    // ---- time
-
-    /// After bytes were heard: a new message, or a new part of one, has its own deadline.
-    fn restart_read_deadline(&mut self, heard: bool) {
-        let partial = match self.speech.dialect() {
-            Some(dialect) if self.rest.is_empty() => dialect.partial(),
-            _ => Partial::Nothing,
-        };
-        if !heard && partial == self.partial {
-            return;
-        }
-        self.partial = partial;
-        self.read_deadline = None;
-    }
-
-    fn poll_read_deadline(&mut self, context: &mut Context<'_>) -> bool {
-        let wait = match self.partial {
-            Partial::Nothing => return false,
-            Partial::Header => self.bounds.header_timeout,
-            Partial::Body => self.bounds.body_timeout,
-        };
-        if !self.may_read() {
-            // It is we who do not read.
-            self.read_deadline = None;
-            return false;
-        }
-        let deadline = self.read_deadline.get_or_insert_with(|| Box::pin(sleep(wait)));
-        if deadline.as_mut().poll(context).is_pending() {
-            return false;
-        }
-        self.read_deadline = None;
-        self.partial = Partial::Nothing;
-        let error = Error::new(Kind::TimedOut, "the rest of the message did not come in time");
-        self.take(Said::Last(Answer::Error(error.with_outcome(Outcome::NotSent))), Instant::now());
-        true
-    }
-
-    /// Looks from time to time whether a peer that is not being read from is still there.
-    fn poll_watch(&mut self, context: &mut Context<'_>) -> bool {
-        if self.may_read() && !self.ended {
-            self.watch = None;
-            return false;
-        }
-        loop {
-            let watch = self.watch.get_or_insert_with(|| Box::pin(sleep(WATCH_EVERY)));
-            if watch.as_mut().poll(context).is_pending() {
-                return false;
-            }
-            self.watch = None;
-            if self.has_vanished() {
-                return true;
-            }
-        }
-    }
-
-    /// Whether the peer has closed both directions. On a Unix socket the system tells that apart from a peer
-    /// that has only ended its input.
-    fn has_vanished(&self) -> bool {
-        let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).now_or_never();
-        matches!(ready, Some(Ok(ready)) if ready.is_write_closed())
     }
 
     /// Lets the peer read the last answer: closing over unread input would reset the connection under it.

@@ -208,7 +208,8 @@ fn put(outbox: &mut Outbox, kind: u8, payload: Bytes) {
 fn reply(message: Message, failed_as_error: bool, outbox: &mut Outbox) {
     let payload = message.payload;
     if payload.len() > PAYLOAD_BYTES_MAX {
-        let error = Error::new(Kind::TooLarge, "the reply is larger than a frame").with_outcome(Outcome::Done);
+        let error =
+            Error::new(Kind::TooLarge, "the reply is larger than a frame").with_outcome(Outcome::Done);
         return put(outbox, kind::RESPONSE_ERROR, error_body(&error, error.kind().row().ipc).into());
     }
     if failed_as_error && says_no(&payload) {
@@ -309,7 +310,9 @@ mod tests {
     #[test]
     fn bad_subscriptions_are_refused_and_the_connection_stays() {
         for bad in ["", "{}", "[1]", r#"{"subject":"a..b"}"#, r#"{"subject":"a","stream":""}"#] {
-            let Said::Plain(Answer::Error(error)) = says(kind::STREAM_SUBSCRIBE, bad) else { panic!("{bad}") };
+            let Said::Plain(Answer::Error(error)) = says(kind::STREAM_SUBSCRIBE, bad) else {
+                panic!("{bad}")
+            };
             assert_eq!(error.kind().row().ipc, 4, "{bad}");
         }
         let named = says(kind::STREAM_SUBSCRIBE, r#"{"subject":"a.>","stream":"mine"}"#);
