@@ -4,6 +4,8 @@
 //! (`Nats-Service-Error-Code` and `Nats-Service-Error`; ADR-32). Either makes the reply a `failed` with its
 //! body kept byte for byte; a route's profile may refine the statuses afterwards.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use contract::{Error, Failed, Headers, Message};
@@ -29,7 +31,7 @@ pub fn reply(headers: Headers, payload: Bytes) -> Result<Message, Error> {
     let codes = [own, code].into_iter().flatten().filter(|code| !code.is_empty());
     let status = codes.clone().find_map(|code| code.parse().ok().filter(|code| (400..=599).contains(code)));
     let code = codes.clone().next().cloned().unwrap_or_else(|| ByteString::from_static(CODE_UNKNOWN));
-    let text = match text.filter(|text| !text.is_empty()) {
+    let text: Cow<'static, str> = match text.filter(|text| !text.is_empty()) {
         Some(text) => text.to_string().into(),
         None => "the responder answered with an error".into(),
     };
