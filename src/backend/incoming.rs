@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn error_headers_make_it_failed() {
-        let cases: [(&[(&str, &str)], &str, u16, bool); 7] = [
+        let cases: [(&[_], _, _, _); 7] = [
             (&[("Ipc-Gateway-Error", "policy_not_found")], "policy_not_found", 502, false),
             (&[("Nats-Service-Error-Code", "404"), ("Nats-Service-Error", "no")], "404", 404, false),
             (&[("nats-service-error-code", "503")], "503", 503, true),

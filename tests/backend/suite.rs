@@ -10,7 +10,7 @@ use bytes::Bytes;
 use ipc_gateway::backend::Backend;
 
 /// A backend under test, and the outside party.
-pub trait Rig: Sized {
+pub(crate) trait Rig: Sized {
     /// The backend under test.
     type Backend: Backend;
     /// An outside subscription.
@@ -18,7 +18,8 @@ pub trait Rig: Sized {
     /// An outside responder; it stops when dropped.
     type Responder;
 
-    /// Opens a backend that is reachable, with nothing of other tests on its subjects.
+    /// Opens a backend that is reachable and has every subject to itself: cases run at the same time, and one
+    /// of them listens on `>` (so for NATS, a server or an account of its own).
     fn open() -> impl Future<Output = Self>;
 
     /// The backend.
@@ -54,30 +55,30 @@ pub trait Rig: Sized {
     /// Publishes, and returns when it has left.
     fn publish(&self, subject: &str, headers: &[(&str, &str)], payload: Bytes) -> impl Future<Output = ()>;
 
-    /// Closes the backend and whatever the rig started.
+    /// Closes the backend (a case may have done so already) and whatever the rig started.
     fn close(self) -> impl Future<Output = ()>;
 }
 
 /// An outside subscription; it ends when dropped.
-pub trait Listener {
+pub(crate) trait Listener {
     /// The next message; waits as long as it takes (each case has a time limit as a whole).
-    fn next(&mut self) -> impl Future<Output = Heard>;
+    fn hear(&mut self) -> impl Future<Output = Heard>;
 }
 
 /// A message as the outside party sees it.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// Its concrete subject.
-    pub subject: String,
+    pub(crate) subject: String,
     /// Names and values, in any order of the names.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The payload.
-    pub payload: Bytes,
+    pub(crate) payload: Bytes,
 }
 
 impl Heard {
     /// The values of a header, found whatever the case of its name.
-    pub fn values(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         let named = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
     }
@@ -85,32 +86,32 @@ impl Heard {
 
 /// What an outside responder does with each message.
 #[derive(Clone, Debug, Default)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Waits before answering.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Headers of the answer.
-    pub headers: Vec<(&'static str, &'static str)>,
+    pub(crate) headers: Vec<(&'static str, &'static str)>,
     /// The payload of the answer; `None` sends the request's back.
-    pub payload: Option<Bytes>,
+    pub(crate) payload: Option<Bytes>,
     /// How many answers it sends beyond the first.
-    pub more: usize,
+    pub(crate) more: usize,
     /// Sends none at all.
-    pub silent: bool,
+    pub(crate) silent: bool,
 }
 
 impl Behaviour {
     /// Sends the request's payload back.
-    pub fn echo() -> Self {
+    pub(crate) fn echo() -> Self {
         Self::default()
     }
 
     /// Never answers.
-    pub fn silent() -> Self {
+    pub(crate) fn silent() -> Self {
         Self { silent: true, ..Self::default() }
     }
 
     /// Always answers this.
-    pub fn fixed(payload: &'static str) -> Self {
+    pub(crate) fn fixed(payload: &'static str) -> Self {
         Self { payload: Some(Bytes::from_static(payload.as_bytes())), ..Self::default() }
     }
 }
@@ -119,7 +120,7 @@ impl Behaviour {
 const CASE_SECONDS_MAX: u64 = 60;
 
 /// Runs one case on a rig of its own.
-pub async fn run<R: Rig>(case: impl AsyncFnOnce(&R)) {
+pub(crate) async fn run<R: Rig>(case: impl AsyncFnOnce(&R)) {
     let whole = async {
         let rig = R::open().await;
         case(&rig).await;

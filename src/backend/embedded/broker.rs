@@ -213,7 +213,9 @@ impl Broker {
         self.0.closed.store(true, Ordering::Release);
         let members = interests.drain();
         drop(interests);
-        members.iter().for_each(|member| member.close());
+        for member in members {
+            member.close();
+        }
     }
 }
 

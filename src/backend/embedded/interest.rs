@@ -93,7 +93,9 @@ impl Interests {
         let Self { literal, wildcards } = std::mem::take(self);
         let interests = literal.values().chain(wildcards.iter().map(|(_, interest)| interest));
         interests
-            .flat_map(|interest| interest.plain.iter().chain(interest.groups.iter().flat_map(|(_, group)| group)))
+            .flat_map(|interest| {
+                interest.plain.iter().chain(interest.groups.iter().flat_map(|(_, group)| group))
+            })
             .cloned()
             .collect()
     }
