@@ -266,3 +266,42 @@ async fn the_ticker_ticks_while_somebody_listens() {
     backend.close().await;
     assert!(stream.next().await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn coming_and_going_costs_no_request_its_answer() {
+    let backend = Embedded::open(Settings { demo: false, ..Settings::default() });
+    let respond = |backend: &Embedded, pattern| {
+        backend.respond(Pattern::from_static(pattern), Some("workers"), |posted| {
+            Some(Message { payload: posted.payload().clone(), ..Message::default() })
+        })
+    };
+    let steady = respond(&backend, "churn.*");
+    let mut tasks = Vec::new();
+    for pattern in ["churn.a", "churn.>"] {
+        let backend = backend.clone();
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..2000 {
+                let (_responder, _listener) =
+                    (respond(&backend, pattern), backend.listen(Pattern::from_static(pattern), None));
+                tokio::task::yield_now().await;
+            }
+        }));
+    }
+    for asker in 0..2 {
+        let backend = backend.clone();
+        tasks.push(tokio::spawn(async move {
+            for number in 0..2000 {
+                let payload = format!("{asker}.{number}");
+                assert_eq!(answer(&backend, "churn.a", payload.clone()).await.payload, payload);
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    drop(steady);
+    for gauge in ["ipc_gateway_embedded_subscriptions", "ipc_gateway_embedded_requests_waiting"] {
+        assert_eq!(reading(&backend, gauge), 0, "{gauge}");
+    }
+    assert_eq!(backend.call(request("churn.a", "x")).await.unwrap_err().kind(), Kind::NoResponders);
+}
