@@ -10,6 +10,8 @@ use std::future::Future;
 use contract::{Error, Reply, Request};
 
 pub mod embedded;
+pub mod incoming;
+pub mod outgoing;
 
 /// Carries requests out.
 ///

@@ -47,18 +47,37 @@ impl Headers {
         name: impl Into<ByteString>,
         value: impl Into<ByteString>,
     ) -> Result<(), HeaderError> {
-        let (name, value) = (name.into(), value.into());
+        self.add(name.into(), value.into(), HEADERS_MAX, HEADERS_BYTES_MAX)
+    }
+
+    /// Appends a header even past the limits, which bound what a peer sends: for the few that the gateway
+    /// itself adds to a list that is bounded already. Only the form is checked.
+    pub fn append_past_limits(
+        &mut self,
+        name: impl Into<ByteString>,
+        value: impl Into<ByteString>,
+    ) -> Result<(), HeaderError> {
+        self.add(name.into(), value.into(), usize::MAX, usize::MAX)
+    }
+
+    fn add(
+        &mut self,
+        name: ByteString,
+        value: ByteString,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), HeaderError> {
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
             return Err(HeaderError::Name);
         }
         if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
             return Err(HeaderError::Value);
         }
-        if self.entries.len() >= HEADERS_MAX {
+        if self.entries.len() >= count_max {
             return Err(HeaderError::TooMany);
         }
         let bytes = self.bytes + name.len() + value.len();
-        if bytes > HEADERS_BYTES_MAX {
+        if bytes > bytes_max {
             return Err(HeaderError::TooLarge);
         }
         self.bytes = bytes;

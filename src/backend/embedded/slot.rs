@@ -1,0 +1,174 @@
+//! Where the answer to one request arrives. The first answer is taken; a second, or one for a request that
+//! was given up, is counted and dropped.
+//!
+//! The slot belongs to the request: its [`Waiting`] end frees it when dropped, and whoever still holds a
+//! [`ReplyHandle`] keeps nothing but the empty shell.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use contract::Message;
+use tokio::sync::Notify;
+
+use super::broker::Meters;
+
+#[derive(Debug)]
+struct Slot {
+    state: Mutex<State>,
+    released: Notify,
+    meters: Arc<Meters>,
+    payload_bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Option<Waker>),
+    Answered(Message),
+    Closed,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every write is one assignment, so a panic elsewhere cannot leave it half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to answer one request. Cloning shares it: whoever is first answers.
+#[derive(Clone, Debug)]
+pub struct ReplyHandle(Arc<Slot>);
+
+/// Why an answer was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The request is answered already, or nobody waits for it any more.
+    #[error("the request is answered or given up")]
+    Late,
+    /// The payload is larger than the broker takes. The request still waits.
+    #[error("the answer is larger than the broker takes")]
+    TooLarge,
+}
+
+impl ReplyHandle {
+    pub(super) fn new(meters: &Arc<Meters>, payload_bytes_max: usize) -> Self {
+        let state = Mutex::new(State::Open(None));
+        Self(Arc::new(Slot { state, released: Notify::new(), meters: Arc::clone(meters), payload_bytes_max }))
+    }
+
+    /// Answers the request.
+    pub fn send(&self, answer: Message) -> Result<(), NotTaken> {
+        if answer.payload.len() > self.0.payload_bytes_max {
+            return Err(NotTaken::TooLarge);
+        }
+        let mut state = self.0.state();
+        let State::Open(waker) = &mut *state else {
+            self.0.meters.late_replies.increment();
+            return Err(NotTaken::Late);
+        };
+        let waker = waker.take();
+        *state = State::Answered(answer);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Resolves when nobody waits for the answer any more: it was taken, or the request was given up.
+    pub async fn released(&self) {
+        // Made before the look, so that a release between the two is not missed.
+        let released = self.0.released.notified();
+        if !matches!(*self.0.state(), State::Closed) {
+            released.await;
+        }
+    }
+
+    /// The receiving end. Make one of a handle.
+    pub(super) fn wait(&self) -> Waiting {
+        self.0.meters.waiting.add(1);
+        Waiting(Arc::clone(&self.0))
+    }
+
+    /// Nobody will wait: what is sent from now on is late.
+    pub(super) fn release(&self) {
+        *self.0.state() = State::Closed;
+        self.0.released.notify_waiters();
+    }
+}
+
+/// The receiving end of a slot; frees it when dropped.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Slot>);
+
+impl Future for Waiting {
+    type Output = Message;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Message> {
+        let mut state = self.0.state();
+        match &mut *state {
+            State::Answered(message) => {
+                let message = std::mem::take(message);
+                *state = State::Closed;
+                Poll::Ready(message)
+            }
+            State::Open(waker) => {
+                match waker {
+                    Some(known) => known.clone_from(context.waker()),
+                    None => *waker = Some(context.waker().clone()),
+                }
+                Poll::Pending
+            }
+            State::Closed => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        *self.0.state() = State::Closed;
+        self.0.released.notify_waiters();
+        self.0.meters.waiting.add(-1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn answer(text: &'static str) -> Message {
+        Message { payload: Bytes::from_static(text.as_bytes()), ..Message::default() }
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_is_taken_and_the_rest_are_late() {
+        let meters = Arc::new(Meters::default());
+        let handle = ReplyHandle::new(&meters, 10);
+        let waiting = handle.wait();
+        assert_eq!(meters.waiting.get(), 1);
+        assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
+        assert_eq!(handle.send(answer("first")), Ok(()));
+        assert_eq!(handle.clone().send(answer("second")), Err(NotTaken::Late));
+        assert_eq!(&waiting.await.payload[..], b"first");
+        assert_eq!(handle.send(answer("third")), Err(NotTaken::Late));
+        assert_eq!((meters.waiting.get(), meters.late_replies.get()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn dropping_the_request_releases_the_responder() {
+        let meters = Arc::new(Meters::default());
+        let handle = ReplyHandle::new(&meters, 10);
+        let waiting = handle.wait();
+        let responder = tokio::spawn({
+            let handle = handle.clone();
+            async move { handle.released().await }
+        });
+        drop(waiting);
+        responder.await.unwrap();
+        handle.released().await;
+        assert_eq!(meters.waiting.get(), 0);
+    }
+}

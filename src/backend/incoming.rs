@@ -1,0 +1,108 @@
+//! What comes back from a responder, read the same on every backend: a message, or a no in its headers.
+//!
+//! Two dialects say no: the gateway's own (`Ipc-Gateway-Error`, a string code) and the one of NATS services
+//! (`Nats-Service-Error-Code` and `Nats-Service-Error`; ADR-32). Either makes the reply a `failed` with its
+//! body kept byte for byte; a route's profile may refine the statuses afterwards.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use contract::{Error, Failed, Headers, Message};
+
+/// A string code: the reply is an error of the responder.
+pub const ERROR: &str = "Ipc-Gateway-Error";
+/// A code, mostly a number in HTTP's manner: the same in the words of NATS services.
+pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
+/// The text that goes with [`SERVICE_ERROR_CODE`].
+pub const SERVICE_ERROR: &str = "Nats-Service-Error";
+
+/// The code of a no that does not say one.
+const CODE_UNKNOWN: &str = "failed";
+
+/// Reads a reply: the message, or the error kind `failed` if its headers say so. Then the code is the string
+/// code, else the service's code; a number from 400 to 599 among them is the HTTP status to show (else 502),
+/// and one from 500 on counts against the backend.
+pub fn reply(headers: Headers, payload: Bytes) -> Result<Message, Error> {
+    let [own, code, text] = [ERROR, SERVICE_ERROR_CODE, SERVICE_ERROR].map(|name| headers.get(name));
+    if own.is_none() && code.is_none() && text.is_none() {
+        return Ok(Message { headers, payload });
+    }
+    let codes = [own, code].into_iter().flatten().filter(|code| !code.is_empty());
+    let status = codes.clone().find_map(|code| code.parse().ok().filter(|code| (400..=599).contains(code)));
+    let code = codes.clone().next().cloned().unwrap_or_else(|| ByteString::from_static(CODE_UNKNOWN));
+    let text: Cow<'static, str> = match text.filter(|text| !text.is_empty()) {
+        Some(text) => text.to_string().into(),
+        None => "the responder answered with an error".into(),
+    };
+    let failed = Failed {
+        body: payload,
+        code,
+        http: status.unwrap_or(502),
+        // UNKNOWN: what a status of another space means in gRPC is the route's profile to say.
+        grpc: 2,
+        counts: status.is_some_and(|status: u16| status >= 500),
+    };
+    Err(Error::failed(failed, text))
+}
+
+/// Takes headers as they come from a library or a wire. What a header list cannot hold (a malformed name or
+/// value, or more than its limits) is left out and told in the debug log: a message is worth more than the
+/// sixty-fifth of its headers.
+pub fn headers<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in entries {
+        if let Err(reason) = headers.append(name, value) {
+            tracing::debug!(name, %reason, "a header of a backend's message was left out");
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use contract::Kind;
+
+    use super::*;
+
+    fn read(entries: &[(&str, &str)]) -> Result<Message, Error> {
+        reply(headers(entries.iter().copied()), Bytes::from_static(b"body"))
+    }
+
+    #[test]
+    fn a_reply_without_error_headers_is_a_message() {
+        let message = read(&[("X-A", "1"), ("X-A", "2")]).unwrap();
+        assert_eq!((&message.payload[..], message.headers.len()), (&b"body"[..], 2));
+    }
+
+    #[test]
+    fn error_headers_make_it_failed() {
+        let cases: [(&[_], _, _, _); 7] = [
+            (&[("Ipc-Gateway-Error", "policy_not_found")], "policy_not_found", 502, false),
+            (&[("Nats-Service-Error-Code", "404"), ("Nats-Service-Error", "no")], "404", 404, false),
+            (&[("nats-service-error-code", "503")], "503", 503, true),
+            (&[("Ipc-Gateway-Error", "busy"), ("Nats-Service-Error-Code", "503")], "busy", 503, true),
+            (&[("Nats-Service-Error-Code", "200")], "200", 502, false),
+            (&[("Nats-Service-Error", "no")], "failed", 502, false),
+            (&[("Ipc-Gateway-Error", "")], "failed", 502, false),
+        ];
+        for (entries, code, http, counts) in cases {
+            let error = read(entries).unwrap_err();
+            assert_eq!(error.kind(), Kind::Failed);
+            let failed = error.as_failed().unwrap();
+            assert_eq!((&*failed.code, failed.http, failed.counts), (code, http, counts), "{entries:?}");
+            assert_eq!((&failed.body[..], failed.grpc), (&b"body"[..], 2));
+        }
+    }
+
+    #[test]
+    fn the_services_text_is_kept() {
+        assert_eq!(read(&[("Nats-Service-Error", "no such policy")]).unwrap_err().text(), "no such policy");
+    }
+
+    #[test]
+    fn what_is_no_header_is_left_out() {
+        let kept = headers([("A", "1"), ("", "2"), ("B", "x\r\ny")]);
+        assert_eq!(kept.len(), 1);
+    }
+}

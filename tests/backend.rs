@@ -1,0 +1,16 @@
+//! Backends: one suite of cases, run on each of them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests state their expectations with unwrap, in functions they share too"
+)]
+
+#[path = "backend/cases.rs"]
+mod cases;
+#[path = "backend/suite.rs"]
+mod suite;
+
+#[path = "backend/embedded.rs"]
+mod embedded;
+#[path = "backend/model.rs"]
+mod model;
