@@ -1,1 +1,36 @@
-//! x
+//! IPC Gateway: lets any client talk to services on NATS. One program, one pipeline of rules, many doors.
+//!
+//! # Layout
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`app`] | the assembly: the only module that sees everything |
+//! | [`pipeline`] | THE list of rules, in order |
+//! | [`policy`], [`policies`] | the shape of a rule, and a file a rule |
+//! | [`services`] | rules that wait |
+//! | [`route`], [`rules`], [`permits`] | what a request consults, behind one swappable handle |
+//! | [`backend`] | what answers: the embedded broker, or NATS |
+//! | [`identity`] | who a peer is |
+//! | [`config`] | configuration: sources, checks, the typed result |
+//! | [`admin`], [`metrics`], [`telemetry`] | what an operator sees |
+//! | [`cli`] | the command line |
+
+pub mod admin;
+pub mod app;
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod holder;
+pub mod identity;
+pub mod limits;
+pub mod metrics;
+pub mod permits;
+pub mod pipeline;
+pub mod policies;
+pub mod policy;
+pub mod route;
+pub mod rules;
+pub mod services;
+pub mod telemetry;
+#[cfg(test)]
+mod testing;

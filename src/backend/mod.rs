@@ -1,0 +1,69 @@
+//! Backends: what stands behind the pipeline and answers. Each passes the same conformance suite
+//! (`tests/backend/suite.rs`).
+//!
+//! A backend knows nothing of rules: it gets a request that has passed them all, and carries it out. Silence
+//! is not its business either (the deadline rule drops the answer's future, and dropping must give back
+//! everything the call held).
+
+use std::future::Future;
+
+use contract::{Error, Reply, Request};
+
+pub mod embedded;
+
+/// Carries requests out.
+///
+/// What every implementation promises:
+/// - `Publish` answers [`Reply::Accepted`] once the message was handed over; publishes of one origin's
+///   connection keep their order, and so do requests marked `ordered`.
+/// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
+///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
+///   the responder's headers say that its answer is an error.
+/// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
+///   the backend and the stream's reader; what does not fit is told as a gap with its count.
+/// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.
+/// - Dropping the answer's future or the stream gives back every slot, subscription and gauge.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The future of an answer.
+    type Answer: Future<Output = Result<Reply, Error>> + Send + 'static;
+
+    /// Carries `request` out. Never blocks; the work is the future's.
+    fn call(&self, request: Request) -> Self::Answer;
+
+    /// How it is now; cheap enough for every probe.
+    fn health(&self) -> Health;
+
+    /// What to show of it when metrics are read.
+    fn readings(&self) -> Vec<Reading>;
+
+    /// Stops: flushes what was accepted, closes connections, ends subscriptions.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How a backend is.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// Which backend: `embedded` or `nats`.
+    pub kind: &'static str,
+    /// Whether requests can be carried out now.
+    pub reachable: bool,
+    /// Why not, or what a reader should know, in words; never a secret.
+    pub reasons: Vec<String>,
+    /// Facts for `/ready`, as JSON.
+    pub facts: serde_json::Value,
+}
+
+/// One value of a backend for the metrics.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Full metric name, such as `ipc_gateway_nats_connections`.
+    pub name: &'static str,
+    /// What it means, with its unit.
+    pub help: &'static str,
+    /// A counter only grows; otherwise it is a gauge.
+    pub counter: bool,
+    /// Label names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value now.
+    pub value: f64,
+}

@@ -1,0 +1,92 @@
+//! Permits: a bounded count of things that run at once, taken without waiting and given back by dropping.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A count with a limit. The limit can change while permits are out; what is over it stays until given back.
+#[derive(Debug)]
+pub struct Permits {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+impl Default for Permits {
+    /// Without a limit.
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
+impl Permits {
+    /// At most `limit` at once.
+    pub fn new(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit: AtomicUsize::new(limit) }
+    }
+
+    /// Changes the limit.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// Takes one, or none when the limit is reached. Never waits, never allocates.
+    pub fn take(self: &Arc<Self>) -> Option<Permit> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let more = |used| (used < limit).then(|| used + 1);
+        // Relaxed: the count guards a number, it publishes no other memory.
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()
+            .map(|_| Permit(Arc::clone(self)))
+    }
+
+    /// Permits out now.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The limit.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+}
+
+/// One permit, given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Permits>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn never_more_than_the_limit_and_all_come_back() {
+        let permits = Arc::new(Permits::new(2));
+        let taken: Vec<_> = (0..3).map(|_| permits.take()).collect();
+        assert_eq!(taken.iter().flatten().count(), 2);
+        drop(taken);
+        assert_eq!(permits.used(), 0);
+    }
+
+    #[test]
+    fn from_many_threads_the_limit_holds() {
+        let permits = Arc::new(Permits::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let permit = permits.take();
+                        assert!(permits.used() <= 8);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert_eq!(permits.used(), 0);
+    }
+}

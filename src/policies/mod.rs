@@ -1,0 +1,8 @@
+//! The rules that admit or refuse without waiting, a file a rule. Their order is the pipeline's.
+
+pub mod authorize;
+pub mod concurrency;
+pub mod measure;
+pub mod rate_limit;
+pub mod trace;
+pub mod validate;

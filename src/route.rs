@@ -1,0 +1,318 @@
+//! Routes: what a subject or a message type means here, who may use it, and within which bounds.
+//!
+//! The table is built whole from the configuration and never changed; a reload builds another. What must
+//! outlive a reload (permits in use, spent rate) is shared by name with the table before it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{Identity, MessageType, Method, Operation, Pattern, Request, Subject, Target};
+
+use crate::metrics::RouteMeters;
+use crate::permits::Permits;
+use crate::policies::rate_limit::Bucket;
+use crate::rules::Rules;
+
+/// A request on its way, with the route it takes and the rules in force when it arrived.
+#[derive(Debug)]
+pub struct Call {
+    /// The request. Its target is never a [`Target::Task`] here, unless there is no route for it.
+    pub request: Request,
+    /// The route; the one named `unknown` when none fits.
+    pub route: Arc<Route>,
+    /// Every other rule's settings and state, as one consistent whole.
+    pub rules: Arc<Rules>,
+}
+
+/// What a route is configured to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteSettings {
+    /// Its name in configuration, logs and metrics.
+    pub name: String,
+    /// Which subjects (or, for a subscription, patterns) it stands for.
+    pub patterns: Vec<Pattern>,
+    /// Which message types of protocols without subjects it stands for.
+    pub message_types: Vec<MessageType>,
+    /// Where its requests go instead of the subject they named.
+    pub subject: Option<Subject>,
+    /// What may be done with it.
+    pub operations: Vec<Operation>,
+    /// Who may use it.
+    pub allow: Vec<Principal>,
+    /// Default and latest deadline of its requests.
+    pub timeout: Duration,
+    /// Fewest bytes of a payload.
+    pub payload_bytes_min: usize,
+    /// Most bytes of a payload.
+    pub payload_bytes_max: usize,
+    /// Its own rate limit.
+    pub rate: Option<Rate>,
+    /// Requests and publishes in flight at once; `None` is bounded by the total alone.
+    pub calls_max: Option<usize>,
+    /// Streams open at once; `None` is bounded by the total alone.
+    pub streams_max: Option<usize>,
+    /// Header names a peer may pass on; `*` stands for any that is not reserved.
+    pub headers: Vec<String>,
+}
+
+/// A rate: so many a second, and so many at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Requests a second, above 0.
+    pub per_second: f64,
+    /// Requests at once after a pause, at least 1.
+    pub burst: u32,
+}
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Principal {
+    /// Anybody.
+    Any,
+    /// Whoever is not known.
+    Anonymous,
+    /// Processes of this machine, as the Unix-socket door admits them.
+    Local,
+    /// A local process of this user.
+    Uid(u32),
+    /// A local process of this group.
+    Gid(u32),
+}
+
+impl Principal {
+    fn includes(self, identity: &Identity) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Anonymous => identity.method == Method::Anonymous,
+            Self::Local => identity.method == Method::Local,
+            Self::Uid(uid) => identity.unix.is_some_and(|peer| peer.uid == uid),
+            Self::Gid(gid) => identity.unix.is_some_and(|peer| peer.gid == gid),
+        }
+    }
+}
+
+/// A route in force: its settings with the state and the meters that belong to it.
+#[derive(Debug)]
+pub struct Route {
+    /// What is configured.
+    pub settings: RouteSettings,
+    /// Whether it stands for everything that has no route.
+    pub unknown: bool,
+    /// Spent rate, kept across reloads.
+    pub bucket: Arc<Bucket>,
+    /// Calls in flight, kept across reloads.
+    pub calls: Arc<Permits>,
+    /// Streams open, kept across reloads.
+    pub streams: Arc<Permits>,
+    /// Counters and histograms, looked up once.
+    pub meters: RouteMeters,
+    any_header: bool,
+}
+
+impl Route {
+    fn new(settings: RouteSettings, unknown: bool, before: Option<&Self>, meters: RouteMeters) -> Self {
+        let any_header = settings.headers.iter().any(|name| name == "*");
+        let permits = |kept: Option<&Arc<Permits>>, limit: Option<usize>| {
+            let permits = kept.map_or_else(Arc::default, Arc::clone);
+            permits.set_limit(limit.unwrap_or(usize::MAX));
+            permits
+        };
+        Self {
+            unknown,
+            bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
+            calls: permits(before.map(|route| &route.calls), settings.calls_max),
+            streams: permits(before.map(|route| &route.streams), settings.streams_max),
+            meters,
+            any_header,
+            settings,
+        }
+    }
+
+    /// Whether `identity` may use it.
+    pub fn allows(&self, identity: &Identity) -> bool {
+        self.settings.allow.iter().any(|principal| principal.includes(identity))
+    }
+
+    /// Whether the operation may be done with it.
+    pub fn offers(&self, operation: Operation) -> bool {
+        self.settings.operations.contains(&operation)
+    }
+
+    /// Whether a peer may pass this header on. Reserved names never pass, whatever the route says.
+    pub fn passes(&self, header: &str) -> bool {
+        !contract::Headers::is_reserved(header)
+            && (self.any_header
+                || self.settings.headers.iter().any(|name| name.eq_ignore_ascii_case(header)))
+    }
+}
+
+/// The table: subjects by hash, patterns by exactness, message types by name.
+#[derive(Debug)]
+pub struct RouteTable {
+    by_name: BTreeMap<String, Arc<Route>>,
+    literals: HashMap<Subject, Arc<Route>>,
+    /// The most exact first.
+    patterns: Vec<(Pattern, Arc<Route>)>,
+    tasks: Vec<(MessageType, Arc<Route>)>,
+    unknown: Arc<Route>,
+}
+
+impl RouteTable {
+    /// Builds the table. State is shared with `before` route by route, by name; `meters` makes or finds the
+    /// meters of a name.
+    pub fn new(
+        routes: Vec<RouteSettings>,
+        before: Option<&Self>,
+        mut meters: impl FnMut(&str) -> RouteMeters,
+    ) -> Self {
+        let kept = |name: &str| before.and_then(|table| table.by_name.get(name)).map(Arc::as_ref);
+        let mut table = Self {
+            by_name: BTreeMap::new(),
+            literals: HashMap::new(),
+            patterns: Vec::new(),
+            tasks: Vec::new(),
+            unknown: Arc::new(Route::new(no_route(), true, None, meters(UNKNOWN))),
+        };
+        for settings in routes {
+            let name = settings.name.clone();
+            let route = Arc::new(Route::new(settings, false, kept(&name), meters(&name)));
+            for pattern in &route.settings.patterns {
+                if let (true, Ok(subject)) = (pattern.is_literal(), Subject::parse(pattern.as_str())) {
+                    table.literals.entry(subject).or_insert_with(|| Arc::clone(&route));
+                }
+                table.patterns.push((pattern.clone(), Arc::clone(&route)));
+            }
+            for kind in &route.settings.message_types {
+                table.tasks.push((*kind, Arc::clone(&route)));
+            }
+            table.by_name.insert(name, route);
+        }
+        table.patterns.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.precision()));
+        table
+    }
+
+    /// The routes, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.by_name.values()
+    }
+
+    /// The route of a request: the most exact one that stands for its target. Rewrites the target where the
+    /// route says so.
+    pub fn resolve(&self, request: &mut Request) -> Arc<Route> {
+        let route = match &request.target {
+            Target::Publish(subject) | Target::Request(subject) => self.of_subject(subject),
+            Target::Subscribe(pattern) => self.of_pattern(pattern),
+            Target::Task(kind) => self.tasks.iter().find(|(known, _)| known == kind).map(|(_, route)| route),
+        };
+        let route = route.unwrap_or(&self.unknown);
+        if let Some(subject) = &route.settings.subject {
+            match &mut request.target {
+                Target::Publish(named) | Target::Request(named) => named.clone_from(subject),
+                task @ Target::Task(_) => *task = Target::Request(subject.clone()),
+                Target::Subscribe(_) => {}
+            }
+        }
+        Arc::clone(route)
+    }
+
+    fn of_subject(&self, subject: &Subject) -> Option<&Arc<Route>> {
+        self.literals.get(subject).or_else(|| {
+            self.patterns.iter().find(|(pattern, _)| pattern.matches(subject)).map(|(_, route)| route)
+        })
+    }
+
+    fn of_pattern(&self, pattern: &Pattern) -> Option<&Arc<Route>> {
+        self.patterns.iter().find(|(wide, _)| wide.covers(pattern)).map(|(_, route)| route)
+    }
+}
+
+/// The name under which requests without a route are counted.
+pub const UNKNOWN: &str = "unknown";
+
+fn no_route() -> RouteSettings {
+    RouteSettings {
+        name: UNKNOWN.to_owned(),
+        patterns: Vec::new(),
+        message_types: Vec::new(),
+        subject: None,
+        operations: Vec::new(),
+        allow: Vec::new(),
+        timeout: Duration::ZERO,
+        payload_bytes_min: 0,
+        payload_bytes_max: 0,
+        rate: None,
+        calls_max: None,
+        streams_max: None,
+        headers: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{request, route_settings};
+
+    fn table(routes: Vec<RouteSettings>) -> RouteTable {
+        RouteTable::new(routes, None, crate::testing::meters)
+    }
+
+    fn resolved(table: &RouteTable, target: Target) -> (String, String) {
+        let mut request = request(target);
+        let route = table.resolve(&mut request);
+        (route.settings.name.clone(), request.target.as_str().to_owned())
+    }
+
+    #[test]
+    fn the_most_exact_route_wins_whatever_the_order() {
+        let table = table(vec![
+            route_settings("all", &[">"]),
+            route_settings("exact", &["a.b"]),
+            route_settings("one", &["a.*"]),
+        ]);
+        let name = |subject| resolved(&table, Target::Request(Subject::from_static(subject))).0;
+        assert_eq!((name("a.b"), name("a.c"), name("x.y.z")), ("exact".into(), "one".into(), "all".into()));
+    }
+
+    #[test]
+    fn a_message_type_goes_to_the_subject_of_its_route() {
+        let mut decide = route_settings("decide", &[]);
+        decide.message_types = vec![MessageType("task_submit")];
+        decide.subject = Some(Subject::from_static("beamline.router.v1.decide"));
+        let table = table(vec![decide]);
+        let found = resolved(&table, Target::Task(MessageType("task_submit")));
+        assert_eq!(found, ("decide".into(), "beamline.router.v1.decide".into()));
+        assert_eq!(resolved(&table, Target::Task(MessageType("task_query"))).0, UNKNOWN);
+    }
+
+    #[test]
+    fn a_subscription_needs_a_route_that_covers_all_of_its_pattern() {
+        let table = table(vec![route_settings("some", &["a.*"])]);
+        let name = |pattern| resolved(&table, Target::Subscribe(Pattern::from_static(pattern))).0;
+        assert_eq!((name("a.b"), name("a.*")), ("some".into(), "some".into()));
+        assert_eq!((name("a.>"), name(">")), (UNKNOWN.into(), UNKNOWN.into()));
+    }
+
+    #[test]
+    fn state_outlives_a_reload_by_name() {
+        let before = table(vec![route_settings("kept", &["a"]), route_settings("gone", &["b"])]);
+        let permit = before.by_name["kept"].calls.take().unwrap();
+        let mut smaller = route_settings("kept", &["a"]);
+        smaller.calls_max = Some(1);
+        let after = RouteTable::new(vec![smaller], Some(&before), crate::testing::meters);
+        assert!(after.by_name["kept"].calls.take().is_none(), "the permit of the table before counts");
+        drop(permit);
+        assert!(after.by_name["kept"].calls.take().is_some());
+    }
+
+    #[test]
+    fn headers_pass_by_the_routes_list_and_reserved_ones_never() {
+        let mut settings = route_settings("r", &["a"]);
+        settings.headers = vec!["X-Kind".to_owned()];
+        let listed = Route::new(settings.clone(), false, None, crate::testing::meters("r"));
+        assert!(listed.passes("x-kind") && !listed.passes("x-other"));
+        settings.headers = vec!["*".to_owned(), "Nats-Msg-Id".to_owned()];
+        let any = Route::new(settings, false, None, crate::testing::meters("r"));
+        assert!(any.passes("x-other") && !any.passes("nats-msg-id") && !any.passes("Ipc-Gateway-Tenant"));
+    }
+}

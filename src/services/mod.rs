@@ -1,0 +1,3 @@
+//! Rules that wait, and so are services of their own instead of policies.
+
+pub mod deadline;
