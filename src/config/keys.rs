@@ -272,7 +272,7 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "admin.hosts",
         Kind::List(&Kind::Host),
-        "Host names that requests may use besides localhost and the bound address.",
+        "Host names that requests may use besides localhost and IP addresses; * allows every name.",
     )
     .default_to("[]"),
     Key::new("admin.connections_max", int(1, 65_536, "connections"), "Connections at one time.")

@@ -22,19 +22,21 @@ mod nats;
 mod nats_url;
 mod problem;
 mod resolved;
-mod route;
 mod route_keys;
+mod routes;
 mod schema;
 mod secret;
 mod sections;
 mod sources;
-mod subject;
 #[cfg(test)]
 mod tests;
 mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::route::RouteSettings;
+use crate::telemetry::LogSettings;
 
 pub use defaults::defaults;
 pub use environment::{Environment, environment};
@@ -44,16 +46,15 @@ pub use nats::{Credentials, Nats, NatsTls};
 pub use nats_url::NatsUrl;
 pub use problem::{Problem, Problems, Source};
 pub use resolved::{Resolved, Setting};
-pub use route::{Allow, HeaderNames, MessageType, Route, RouteOperation};
 pub use route_keys::ROUTE_KEYS;
 pub use schema::schema;
 pub use secret::Secret;
-pub use sections::{Admin, Backend, Embedded, Ipc, Limits, Log, LogFormat, Rate};
+pub use sections::{Admin, Backend, Embedded, Ipc, Limits};
 pub use sources::{Flag, MissingFiles, Sources};
 pub use value::{Kind, Value};
 
 /// All settings, typed and checked. `Debug` shows no secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Whether listeners without authentication may be bound to more than loopback.
     pub allow_anonymous_network: bool,
@@ -72,11 +73,11 @@ pub struct Config {
     /// How long work in flight may take after the signal to stop.
     pub drain_grace: Duration,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
     /// Whether the predecessor's metric names are offered beside the new ones.
     pub metrics_old_names: bool,
     /// The routes by name, in alphabetical order; never empty.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteSettings>,
 }
 
 /// A configuration that was loaded, with what can be told about it.
@@ -120,9 +121,9 @@ impl Config {
             limits: Limits::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_grace: settings.millis("drain.grace_ms"),
-            log: Log::from_resolved(settings),
+            log: sections::log(settings),
             metrics_old_names: settings.bool("metrics.old_names"),
-            routes: settings.routes().iter().map(|name| Route::from_resolved(settings, name)).collect(),
+            routes: settings.routes().iter().map(|name| routes::route(settings, name)).collect(),
         }
     }
 }

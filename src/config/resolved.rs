@@ -100,6 +100,10 @@ impl Resolved {
         self.int_if_set(path).expect("the key has a default")
     }
 
+    pub(super) fn millis_if_set(&self, path: &str) -> Option<Duration> {
+        self.int_if_set(path).map(Duration::from_millis)
+    }
+
     pub(super) fn millis(&self, path: &str) -> Duration {
         Duration::from_millis(self.int(path))
     }

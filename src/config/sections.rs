@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::resolved::Resolved;
+use crate::route::Rate;
+use crate::telemetry::{LogFormat, LogSettings};
 
 /// `[ipc]`: the Unix socket door.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,17 +67,8 @@ pub struct Embedded {
     pub payload_bytes_max: usize,
 }
 
-/// A rate with its burst. Where one is present the rate is at least 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
-    /// Requests a second, at least 1.
-    pub per_second: u64,
-    /// Requests that may come at once, at least 1; equal to the rate unless set.
-    pub burst: u64,
-}
-
 /// `[limits]`: limits over all doors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Default deadline.
     pub timeout: Duration,
@@ -110,26 +103,6 @@ pub struct Admin {
     pub hosts: Vec<String>,
     /// Connections at one time.
     pub connections_max: usize,
-}
-
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// A level or directives, as `tracing_subscriber::EnvFilter` takes them; known to parse.
-    pub level: String,
-    /// The form of a line.
-    pub format: LogFormat,
-}
-
-/// The form of a line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
-    Auto,
-    /// For people.
-    Human,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Ipc {
@@ -178,14 +151,6 @@ impl Embedded {
     }
 }
 
-impl Rate {
-    pub(super) fn from_resolved(settings: &Resolved, rate: &str, burst: &str) -> Option<Self> {
-        let per_second = Some(settings.int::<u64>(rate)).filter(|rate| *rate > 0)?;
-        let burst = Some(settings.int::<u64>(burst)).filter(|burst| *burst > 0).unwrap_or(per_second);
-        Some(Self { per_second, burst })
-    }
-}
-
 impl Limits {
     pub(super) fn from_resolved(settings: &Resolved) -> Self {
         Self {
@@ -195,8 +160,8 @@ impl Limits {
             memory_bytes_max: settings.int("limits.memory_bytes_max"),
             calls_max: settings.int("limits.calls_max"),
             streams_max: settings.int("limits.streams_max"),
-            rate: Rate::from_resolved(settings, "limits.rate_per_second", "limits.rate_burst"),
-            peer_rate: Rate::from_resolved(settings, "limits.peer_rate_per_second", "limits.peer_rate_burst"),
+            rate: rate(settings, "limits.rate_per_second", "limits.rate_burst"),
+            peer_rate: rate(settings, "limits.peer_rate_per_second", "limits.peer_rate_burst"),
             peers_max: settings.int("limits.peers_max"),
             peer_rate_local: settings.bool("limits.peer_rate_local"),
         }
@@ -216,13 +181,19 @@ impl Admin {
     }
 }
 
-impl Log {
-    pub(super) fn from_resolved(settings: &Resolved) -> Self {
-        let format = match settings.text("log.format") {
-            "human" => LogFormat::Human,
-            "json" => LogFormat::Json,
-            _ => LogFormat::Auto,
-        };
-        Self { level: settings.text("log.level").to_owned(), format }
-    }
+/// A rate that is not 0 with its burst.
+pub(super) fn rate(settings: &Resolved, rate: &str, burst: &str) -> Option<Rate> {
+    let per_second = Some(settings.int::<u32>(rate)).filter(|rate| *rate > 0)?;
+    let burst = Some(settings.int(burst)).filter(|burst| *burst > 0).unwrap_or(per_second);
+    Some(Rate { per_second: per_second.into(), burst })
+}
+
+/// `[log]`.
+pub(super) fn log(settings: &Resolved) -> LogSettings {
+    let format = match settings.text("log.format") {
+        "human" => LogFormat::Human,
+        "json" => LogFormat::Json,
+        _ => LogFormat::Auto,
+    };
+    LogSettings { level: settings.text("log.level").to_owned(), format }
 }

@@ -4,7 +4,8 @@
 //! from the command line in a hurry, and is still told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 use super::candidate::{Candidate, Content, Rank};
 use super::environment::{self, Environment};
@@ -220,7 +221,10 @@ impl Weighing {
         {
             let setting = resolved.setting(path);
             let Some(Value::Text(file)) = setting.value() else { continue };
-            if let Err(error) = std::fs::File::open(Path::new(file)) {
+            // Only a regular file is opened to see: a pipe would wait for its writer, and lose what it says.
+            let readable = fs::metadata(file)
+                .and_then(|found| if found.is_file() { fs::File::open(file).map(drop) } else { Ok(()) });
+            if let Err(error) = readable {
                 let what = format!("names a file that cannot be read: {file}: {error}");
                 self.missing(Problem::new(path, what).from(setting.source.clone()));
             }

@@ -6,11 +6,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use contract::{Headers, Pattern, Subject};
 use toml::de::DeValue;
 
 use super::nats_url::{NatsUrl, is_host_name, masked};
 use super::secret::Secret;
-use super::subject::{check_pattern, check_prefix, check_subject};
+use crate::telemetry::{self, LogError};
 
 /// What values a setting takes.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub enum Kind {
     Filter,
     /// A user or group number.
     Id,
-    /// A host name or an IP address.
+    /// A host name or an IP address, or `*`.
     Host,
     /// The address of a NATS server.
     Url,
@@ -154,7 +155,7 @@ impl Kind {
             Self::Path if text.contains('\0') => complain("holds a NUL"),
             Self::Mode if !is_mode(text) => complain("is not a file mode"),
             Self::Filter => check_filter(text),
-            Self::Host if !is_host_name(text) && text.parse::<IpAddr>().is_err() => {
+            Self::Host if text != "*" && !is_host_name(text) && text.parse::<IpAddr>().is_err() => {
                 complain("is not a host name")
             }
             Self::Subject => check_subject(text),
@@ -181,12 +182,15 @@ impl Kind {
                              warn,ipc_gateway=debug"
                 .into(),
             Self::Id => "a user or group number".into(),
-            Self::Host => "a host name or an IP address, without port".into(),
+            Self::Host => "* or a host name or an IP address, without port".into(),
             Self::Url => "[nats://|tls://][user:password@]host[:port]".into(),
             Self::Subject => "a NATS subject without wildcards that is not reserved".into(),
             Self::Pattern => "a NATS pattern (* for one token, > at the end) that is not reserved".into(),
             Self::Prefix => "one or more tokens of a NATS subject".into(),
-            Self::Header => "* or a header name other than Nats-… and Ipc-Gateway-…".into(),
+            Self::Header => {
+                "* or a header name that is not reserved (Nats-…, Ipc-Gateway-…, traceparent, tracestate)"
+                    .into()
+            }
             Self::Peer => "any, local, anonymous, uid:<number> or gid:<number>".into(),
             Self::List(item) => format!("a list, each element {}", item.allowed()),
         }
@@ -264,35 +268,48 @@ fn is_peer(text: &str) -> bool {
     }
 }
 
-/// Header names are those of HTTP (RFC 9110, 5.6.2); the reserved ones are the gateway's and the server's
-/// own.
+fn check_subject(text: &str) -> Result<(), String> {
+    match Subject::parse(text) {
+        Ok(subject) if subject.is_reserved() => Err(RESERVED.into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("is no subject: {error}")),
+    }
+}
+
+fn check_pattern(text: &str) -> Result<(), String> {
+    match Pattern::parse(text) {
+        Ok(pattern) if pattern.is_reserved() => Err(RESERVED.into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("is no pattern: {error}")),
+    }
+}
+
+const RESERVED: &str = "is reserved: no peer reaches what starts with $ or _";
+
+/// The prefix of the reply inboxes is the one reserved subject that a setting names.
+fn check_prefix(text: &str) -> Result<(), String> {
+    match Subject::parse(text) {
+        Ok(_) if text.starts_with('$') => Err("starts with $, which belongs to the server".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("is no subject: {error}")),
+    }
+}
+
+/// Header names are those of HTTP (RFC 9110, 5.6.2), which is stricter than NATS.
 fn check_header(text: &str) -> Result<(), String> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if !text.bytes().all(token) {
         return Err("has a character that no header name has".into());
     }
-    let lower = text.to_ascii_lowercase();
-    if lower.starts_with("nats-") || lower.starts_with("ipc-gateway-") {
+    if Headers::is_reserved(text) {
         return Err("is reserved: no peer may set it".into());
     }
     Ok(())
 }
 
-/// A bare word is a level or the name of a module, so "inof" would log everything of a module that does not
-/// exist.
 fn check_filter(text: &str) -> Result<(), String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    for directive in text.split(',').map(str::trim) {
-        let word = directive.rsplit_once('=').map_or(directive, |(_, level)| level).to_ascii_lowercase();
-        let level = LEVELS.iter().find(|level| strsim::osa_distance(level, &word) <= 1);
-        if let Some(level) = level
-            && !LEVELS.contains(&word.as_str())
-        {
-            return Err(format!("is no filter; did you mean {level}?"));
-        }
-    }
-    match tracing_subscriber::EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err("is no filter".into()),
-    }
+    telemetry::check_filter(text).map_err(|error| match error {
+        LogError::Filter { source, .. } => format!("cannot be read: {source}"),
+        _ => "has a word that is neither a level nor target=level".into(),
+    })
 }

@@ -67,13 +67,14 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.limits.rate, config.limits.peer_rate), (None, None));
     let [decide, local] = &config.routes[..] else { panic!("two routes are built in: {:?}", config.routes) };
     assert_eq!((decide.name.as_str(), local.name.as_str()), ("decide", "local"));
-    assert_eq!(decide.subject.as_deref(), Some("beamline.router.v1.decide"));
+    assert_eq!(decide.subject.as_ref().map(contract::Subject::as_str), Some("beamline.router.v1.decide"));
     assert_eq!(decide.message_types.len(), 3);
-    assert_eq!(decide.operations, [RouteOperation::Request]);
-    assert_eq!((decide.timeout, local.timeout), (Some(Duration::from_secs(5)), None));
-    assert_eq!((&decide.allow[..], &local.allow[..]), (&[Allow::Local][..], &[Allow::Local][..]));
-    assert_eq!((&decide.headers, &local.headers), (&HeaderNames::All, &HeaderNames::All));
-    assert_eq!(local.patterns, [">"]);
+    assert_eq!(decide.operations, [Operation::Request]);
+    assert_eq!((decide.timeout, local.timeout), (Duration::from_secs(5), Duration::from_secs(30)));
+    assert_eq!(decide.payload_bytes_max, 8 * 1024 * 1024);
+    assert_eq!((&decide.allow[..], &local.allow[..]), (&[Principal::Local][..], &[Principal::Local][..]));
+    assert_eq!((&decide.headers[..], &local.headers[..]), (&["*".to_owned()][..], &["*".to_owned()][..]));
+    assert_eq!(patterns(local), [">"]);
     assert_eq!(local.operations.len(), 3);
 }
 
@@ -86,17 +87,18 @@ fn routes_are_added_and_the_built_in_ones_changed_key_by_key() {
     let config = loaded.unwrap().config;
     let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
     assert_eq!(names, ["decide", "local", "orders-v1"]);
-    assert_eq!(config.routes[1].allow, [Allow::Uid(1000)]);
-    assert_eq!(config.routes[1].patterns, [">"]);
-    assert_eq!(config.routes[2].allow, [Allow::Local]);
-    assert_eq!(config.routes[2].rate, Some(Rate { per_second: 5, burst: 5 }));
-    assert_eq!(config.routes[2].headers, HeaderNames::These(vec!["x-trace".into()]));
+    assert_eq!(config.routes[1].allow, [Principal::Uid(1000)]);
+    assert_eq!(patterns(&config.routes[1]), [">"]);
+    assert_eq!(config.routes[2].allow, [Principal::Local]);
+    assert_eq!(config.routes[2].rate, Some(Rate { per_second: 5.0, burst: 5 }));
+    assert_eq!(config.routes[2].headers, ["X-Trace"]);
 }
 
 #[test]
 fn a_built_in_deadline_gives_way_to_a_lower_limit() {
     let config = load_file("[limits]\ntimeout_ms = 1000\ntimeout_ms_max = 2000\n").unwrap().config;
-    assert_eq!(config.routes[0].timeout, Some(Duration::from_secs(2)));
+    assert_eq!(config.routes[0].timeout, Duration::from_secs(2));
+    assert_eq!(config.routes[1].timeout, Duration::from_secs(1));
 }
 
 #[test]

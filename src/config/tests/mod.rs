@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use contract::Operation;
 use tempfile::TempDir;
 
 use super::*;
+use crate::route::{Principal, Rate};
 
 mod environment;
 mod loading;
@@ -58,4 +60,8 @@ fn flag(path: &str, text: &str) -> Flag {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn patterns(route: &RouteSettings) -> Vec<&str> {
+    route.patterns.iter().map(contract::Pattern::as_str).collect()
 }

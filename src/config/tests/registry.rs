@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::super::key::own_name;
+use super::super::keys::UNUSED_NAMES;
+use super::super::route_keys::BUILT_IN_ROUTES;
 use super::*;
 use crate::cli::check::GOOD;
 use crate::cli::show::{Form, show};
@@ -84,9 +86,6 @@ fn every_key_reaches_the_typed_configuration() {
 #[test]
 fn the_file_of_defaults_is_what_the_program_prints() {
     let printed = output(nothing(), Form::Defaults);
-    if std::env::var_os("IPC_GATEWAY_WRITE_DEFAULTS").is_some() {
-        std::fs::write(committed(), &printed).unwrap();
-    }
     let file = std::fs::read_to_string(committed()).unwrap();
     assert!(
         file == printed,
@@ -125,6 +124,17 @@ fn the_file_of_defaults_says_nothing_but_defaults() {
     let text = problems.to_string();
     assert_eq!(problems.0.len(), 1, "only the kinds of credentials contradict each other: {text}");
     assert!(text.contains("more than one kind of credential"), "{text}");
+}
+
+#[test]
+fn the_documentation_knows_every_old_name() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations/configuration.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let of_routes = BUILT_IN_ROUTES.iter().flat_map(|route| route.old_names).flat_map(|(_, names)| *names);
+    let old = KEYS.iter().flat_map(|key| key.old_names).chain(of_routes).map(|old| old.name);
+    for name in old.chain(UNUSED_NAMES.iter().map(|(name, _)| *name)) {
+        assert!(text.contains(&format!("`{name}`")), "{name} is not documented");
+    }
 }
 
 #[test]
