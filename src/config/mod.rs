@@ -1,0 +1,137 @@
+//! Configuration: from flags, environment, file and defaults to one typed [`Config`], or to all that is
+//! wrong.
+//!
+//! Each setting is declared once, in `keys` and `route_keys`; everything else follows from that list:
+//! reading, checking, showing, the JSON Schema and `config/gateway.toml`. The way of a value:
+//!
+//! ```text
+//! Sources ─ file ─────────┐
+//!         ─ environment ──┼─▶ candidates ─▶ Resolved ─▶ checks ─▶ Config
+//!         ─ flags ────────┘   (parsed by    (one value   (across   (typed, no
+//!                              their kind)   a key)       keys)     error left)
+//! ```
+
+mod candidate;
+mod checks;
+mod defaults;
+mod environment;
+mod file;
+mod key;
+mod keys;
+mod nats;
+mod nats_url;
+mod problem;
+mod resolved;
+mod route_keys;
+mod routes;
+mod schema;
+mod secret;
+mod sections;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::route::RouteSettings;
+use crate::telemetry::LogSettings;
+
+pub use defaults::defaults;
+pub use environment::{Environment, environment};
+pub use key::{Key, OldName};
+pub use keys::KEYS;
+pub use nats::{Credentials, Nats, NatsTls};
+pub use nats_url::NatsUrl;
+pub use problem::{Problem, Problems, Source};
+pub use resolved::{Resolved, Setting};
+pub use route_keys::ROUTE_KEYS;
+pub use schema::schema;
+pub use secret::Secret;
+pub use sections::{Admin, Backend, Embedded, Ipc, Limits};
+pub use sources::{Flag, MissingFiles, Sources};
+pub use value::{Kind, Value};
+
+/// All settings, typed and checked. `Debug` shows no secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Whether listeners without authentication may be bound to more than loopback.
+    pub allow_anonymous_network: bool,
+    /// The Unix socket door.
+    pub ipc: Ipc,
+    /// The backend that is selected.
+    pub backend: Backend,
+    /// The pool of connections to NATS.
+    pub nats: Nats,
+    /// The broker inside the process.
+    pub embedded: Embedded,
+    /// Limits over all doors.
+    pub limits: Limits,
+    /// The admin listener.
+    pub admin: Admin,
+    /// How long work in flight may take after the signal to stop.
+    pub drain_grace: Duration,
+    /// The log.
+    pub log: LogSettings,
+    /// Whether the predecessor's metric names are offered beside the new ones.
+    pub metrics_old_names: bool,
+    /// The routes by name, in alphabetical order; never empty.
+    pub routes: Vec<RouteSettings>,
+}
+
+/// A configuration that was loaded, with what can be told about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program runs on.
+    pub config: Config,
+    /// Each setting with its value and where it came from.
+    pub resolved: Resolved,
+    /// What is not wrong but should be known; one sentence each, without secrets.
+    pub warnings: Vec<String>,
+    /// The file that was read; `None` if there was none.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads, weighs and checks all sources. Fails with every problem that was found, not with the first.
+    pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+        let mut outcome = sources.resolve();
+        // Without the file's settings every contradiction would be a guess.
+        if !outcome.file_unreadable {
+            let checks = checks::Checks::run(&outcome.resolved);
+            let (contradictions, more_warnings) = (checks.problems, checks.warnings);
+            outcome.problems.extend(contradictions);
+            outcome.warnings.extend(more_warnings);
+        }
+        if !outcome.problems.is_empty() {
+            return Err(Problems(outcome.problems));
+        }
+        let config = Self::from_resolved(&outcome.resolved);
+        Ok(Loaded { config, resolved: outcome.resolved, warnings: outcome.warnings, file: outcome.file })
+    }
+
+    fn from_resolved(settings: &Resolved) -> Self {
+        Self {
+            allow_anonymous_network: settings.bool("allow_anonymous_network"),
+            ipc: Ipc::from_resolved(settings),
+            backend: Backend::from_resolved(settings),
+            nats: Nats::from_resolved(settings),
+            embedded: Embedded::from_resolved(settings),
+            limits: Limits::from_resolved(settings),
+            admin: Admin::from_resolved(settings),
+            drain_grace: settings.millis("drain.grace_ms"),
+            log: sections::log(settings),
+            metrics_old_names: settings.bool("metrics.old_names"),
+            routes: settings.routes().iter().map(|name| routes::route(settings, name)).collect(),
+        }
+    }
+}
+
+/// The defaults alone, with no file and no environment.
+impl Default for Config {
+    fn default() -> Self {
+        let sources = Sources { usual_files: Vec::new(), ..Sources::default() };
+        Self::from_resolved(&sources.resolve().resolved)
+    }
+}

@@ -1,0 +1,122 @@
+//! The settings of a route, and the routes that exist without any file.
+//!
+//! Apart from the other keys because their first name is free: each key here stands for one setting in every
+//! table `[routes.<name>]`, and its default may differ from route to route.
+
+use super::key::{Key, OldName, same};
+use super::keys::{BURST, RATE, TIMEOUT_MS};
+use super::value::Kind;
+
+/// The verbs of a request that a route can name.
+pub(super) const OPERATIONS: &[&str] = &["publish", "request", "subscribe"];
+/// The task types of version 1.
+pub(super) const MESSAGE_TYPES: &[&str] = &["task_submit", "task_query", "task_cancel"];
+
+/// The keys of one route; their paths lack `routes.<name>.`.
+pub static ROUTE_KEYS: &[Key] = &[
+    Key::new(
+        "patterns",
+        Kind::List(&Kind::Pattern),
+        "NATS patterns of the subjects that this route is for; the most exact pattern of all routes \
+         wins.",
+    )
+    .default_to("[]"),
+    Key::new(
+        "message_types",
+        Kind::List(&Kind::Choice(MESSAGE_TYPES)),
+        "Version 1 task types that this route is for.",
+    )
+    .default_to("[]"),
+    Key::new("subject", Kind::Subject, "Where requests of this route go, whatever subject they name.")
+        .example("orders.v1.place"),
+    Key::new("operations", Kind::List(&Kind::Choice(OPERATIONS)), "What may be done on this route.")
+        .default_to("publish,request,subscribe"),
+    Key::new(
+        "allow",
+        Kind::List(&Kind::Peer),
+        "Who may use it. local: whoever may connect to the Unix socket; anonymous: a peer without \
+         identity.",
+    )
+    .default_to("local"),
+    Key::new(
+        "timeout_ms",
+        TIMEOUT_MS,
+        "Default and upper bound of a request's deadline on this route, instead of limits.timeout_ms.",
+    )
+    .example("5000"),
+    Key::new("payload_bytes_min", BYTES, "Smallest payload.").default_to("0"),
+    Key::new("payload_bytes_max", BYTES, "Largest payload, instead of limits.payload_bytes_max.")
+        .example("1048576"),
+    Key::new("rate_per_second", RATE, "Requests a second on this route.").default_to("0"),
+    Key::new("rate_burst", BURST, "Requests that may come at once above that rate.").default_to("0"),
+    Key::new(
+        "calls_max",
+        Kind::Int { min: 0, max: 1_000_000, unit: "requests, 0 = no limit of its own" },
+        "Requests in progress on this route.",
+    )
+    .default_to("0"),
+    Key::new(
+        "streams_max",
+        Kind::Int { min: 0, max: 1_000_000, unit: "streams, 0 = no limit of its own" },
+        "Open streams on this route.",
+    )
+    .default_to("0"),
+    Key::new(
+        "headers",
+        Kind::List(&Kind::Header),
+        "Headers that a peer may pass on; * stands for every one that is not reserved.",
+    )
+    .default_to("[]"),
+];
+
+const BYTES: Kind = Kind::Int { min: 0, max: 64 * 1024 * 1024, unit: "bytes" };
+
+/// A route that exists without a file.
+pub(super) struct BuiltInRoute {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// Why it exists, for the file of defaults.
+    pub(super) doc: &'static str,
+    /// The defaults that differ from [`ROUTE_KEYS`].
+    pub(super) defaults: &'static [(&'static str, &'static str)],
+    /// Names of the predecessor that set one of its keys.
+    pub(super) old_names: &'static [(&'static str, &'static [OldName])],
+}
+
+/// The built-in routes. Each key can be set like that of any other route; `patterns = []` and
+/// `message_types = []` switch a route off.
+pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
+    BuiltInRoute {
+        name: "decide",
+        doc: "The three task types of version 1.",
+        defaults: &[
+            ("patterns", "beamline.router.v1.decide"),
+            ("message_types", "task_submit,task_query,task_cancel"),
+            ("subject", "beamline.router.v1.decide"),
+            ("operations", "request"),
+            ("timeout_ms", "5000"),
+            ("headers", "*"),
+        ],
+        old_names: &[
+            ("subject", &[same("CGW_IPC_ROUTER_SUBJECT"), same("ROUTER_DECIDE_SUBJECT")]),
+            ("timeout_ms", &[same("ROUTER_REQUEST_TIMEOUT_MS")]),
+        ],
+    },
+    BuiltInRoute {
+        name: "local",
+        doc: "Every subject that is not reserved, for local peers.",
+        defaults: &[("patterns", ">"), ("headers", "*")],
+        old_names: &[],
+    },
+];
+
+/// The built-in route of that name.
+pub(super) fn built_in(name: &str) -> Option<&'static BuiltInRoute> {
+    BUILT_IN_ROUTES.iter().find(|route| route.name == name)
+}
+
+/// The default of one key of one route, as text.
+pub(super) fn route_default(route: &str, key: &Key) -> Option<&'static str> {
+    let special = built_in(route).and_then(|route| route.defaults.iter().find(|(name, _)| *name == key.path));
+    special.map(|(_, text)| *text).or(key.default)
+}

@@ -1,0 +1,85 @@
+//! The settings of one route, in the words of the route table.
+//!
+//! What a route leaves open is filled in from `[limits]` here, so that the table has no second source.
+
+use contract::{MessageType, Operation, Pattern, Subject};
+
+use super::resolved::Resolved;
+use super::route_keys::MESSAGE_TYPES;
+use super::sections::rate;
+use crate::route::{Principal, RouteSettings};
+
+/// `[routes.<name>]`.
+pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
+    let path = |key: &str| format!("routes.{name}.{key}");
+    let own_limit = |key: &str| settings.int_if_set(&path(key)).filter(|limit| *limit > 0);
+    let timeout = settings.millis_if_set(&path("timeout_ms"));
+    let payload_bytes_max = settings.int("limits.payload_bytes_max");
+    RouteSettings {
+        name: name.to_owned(),
+        patterns: settings.texts(&path("patterns")).into_iter().map(pattern).collect(),
+        message_types: settings.texts(&path("message_types")).iter().map(|text| message_type(text)).collect(),
+        subject: settings.text_if_set(&path("subject")).map(subject),
+        operations: settings.texts(&path("operations")).iter().map(|text| operation(text)).collect(),
+        allow: settings.texts(&path("allow")).iter().map(|text| principal(text)).collect(),
+        timeout: timeout
+            .unwrap_or_else(|| settings.millis("limits.timeout_ms"))
+            .min(settings.millis("limits.timeout_ms_max")),
+        payload_bytes_min: settings.int(&path("payload_bytes_min")),
+        payload_bytes_max: settings.int_if_set(&path("payload_bytes_max")).unwrap_or(payload_bytes_max),
+        rate: rate(settings, &path("rate_per_second"), &path("rate_burst")),
+        calls_max: own_limit("calls_max"),
+        streams_max: own_limit("streams_max"),
+        headers: settings.texts(&path("headers")),
+    }
+}
+
+// The kinds of these keys allow no other texts, and a test walks through all that they allow.
+
+fn pattern(text: String) -> Pattern {
+    Pattern::parse(text).expect("the kind allows patterns only")
+}
+
+fn subject(text: &str) -> Subject {
+    Subject::parse(text).expect("the kind allows subjects only")
+}
+
+fn message_type(text: &str) -> MessageType {
+    let known = MESSAGE_TYPES.iter().find(|known| **known == text);
+    MessageType(known.expect("the kind allows these words only"))
+}
+
+fn operation(text: &str) -> Operation {
+    let known = Operation::ALL.into_iter().find(|known| known.name() == text);
+    known.expect("the kind allows these words only")
+}
+
+fn principal(text: &str) -> Principal {
+    let number = |text: &str| text.parse().expect("the kind allows numbers only");
+    match text.split_once(':') {
+        Some(("uid", id)) => Principal::Uid(number(id)),
+        Some(("gid", id)) => Principal::Gid(number(id)),
+        _ if text == "any" => Principal::Any,
+        _ if text == "local" => Principal::Local,
+        _ if text == "anonymous" => Principal::Anonymous,
+        _ => unreachable!("the kind does not allow {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route_keys::OPERATIONS;
+    use super::*;
+
+    #[test]
+    fn every_allowed_word_has_its_meaning() {
+        let types: Vec<_> = MESSAGE_TYPES.iter().map(|text| message_type(text).0).collect();
+        assert_eq!(types, MESSAGE_TYPES);
+        let operations: Vec<_> = OPERATIONS.iter().map(|text| operation(text)).collect();
+        assert_eq!(operations, Operation::ALL);
+        let principals = ["any", "local", "anonymous", "uid:7", "gid:8"].map(principal);
+        let expected =
+            [Principal::Any, Principal::Local, Principal::Anonymous, Principal::Uid(7), Principal::Gid(8)];
+        assert_eq!(principals, expected);
+    }
+}
