@@ -8,18 +8,22 @@
 //! Names are `ipc_gateway_<noun>_<unit>[_total]`, in base units (seconds, bytes). The predecessor's names are kept
 //! beside them where they mean the same today, and one setting turns them off.
 
+mod door;
 mod process;
+mod reading;
 mod route;
 mod sampled;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
+pub use self::reading::Reading;
 pub use self::route::{InFlight, OPERATIONS, RouteMeters};
 pub use self::sampled::SampleKind;
 use self::sampled::Sampled;
@@ -49,6 +53,17 @@ pub struct Registry {
     inner: prometheus::Registry,
     families: Arc<Families>,
     old_names: bool,
+    readings: Arc<Readings>,
+}
+
+/// What reads the backend; set once it is there.
+#[derive(Default)]
+struct Readings(OnceLock<Box<dyn Fn() -> Vec<Reading> + Send + Sync>>);
+
+impl std::fmt::Debug for Readings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Readings")
+    }
 }
 
 /// The labelled families that every route has a part in.
@@ -98,7 +113,8 @@ impl Registry {
     /// predecessor's names are exported too, where they mean the same.
     pub fn new(old_names: bool) -> Self {
         let families = Arc::new(Families::new().expect("the names of the families are valid"));
-        let registry = Self { inner: prometheus::Registry::new(), families, old_names };
+        let registry =
+            Self { inner: prometheus::Registry::new(), families, old_names, readings: Arc::default() };
         let parts: [Box<dyn Collector>; 4] = [
             Box::new(registry.families.requests.clone()),
             Box::new(registry.families.durations.clone()),
@@ -187,10 +203,17 @@ impl Registry {
         )
     }
 
+    /// Reads the backend at each scrape, whatever it shows then. Once a registry; a second call changes nothing.
+    pub fn readings(&self, read: Box<dyn Fn() -> Vec<Reading> + Send + Sync>) {
+        let _ = self.readings.0.set(read);
+    }
+
     /// Everything, in Prometheus' text format, version 0.0.4.
     pub fn render(&self) -> String {
+        let mut families = self.inner.gather();
+        families.extend(self.readings.0.get().map(|read| reading::families(read())).unwrap_or_default());
         TextEncoder::new()
-            .encode_to_string(&self.inner.gather())
+            .encode_to_string(&families)
             .expect("a gathered family has a name and at least one sample")
     }
 

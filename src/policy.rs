@@ -81,35 +81,40 @@ where
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        match self.policy.admit(&mut call) {
-            Ok(held) => Enforcing::Admitted { inner: self.inner.call(call), held: Some(held) },
-            Err(error) => Enforcing::Refused { error: Some(error) },
-        }
+        let state = match self.policy.admit(&mut call) {
+            Ok(held) => State::Admitted { inner: self.inner.call(call), held: Some(held) },
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        Enforcing { state }
     }
 }
 
 pin_project! {
     /// The future of a call behind a [`Policy`].
-    #[project = EnforcingProjection]
-    pub enum Enforcing<F, H: Held> {
-        /// The rule let it through.
+    pub struct Enforcing<F, H: Held> {
+        #[pin]
+        state: State<F, H>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, H: Held> {
+        // The rule let it through; what it holds is taken when the call is answered.
         Admitted {
-            /// The call.
             #[pin]
             inner: F,
-            /// What the rule holds; taken when the call is answered.
             held: Option<H>,
         },
-        /// The rule refused it.
+        // The rule refused it; why is taken when it is told.
         Refused {
-            /// Why; taken when it is told.
             error: Option<Error>,
         },
     }
 
-    impl<F, H: Held> PinnedDrop for Enforcing<F, H> {
+    impl<F, H: Held> PinnedDrop for State<F, H> {
         fn drop(this: Pin<&mut Self>) {
-            if let EnforcingProjection::Admitted { held, .. } = this.project()
+            if let StateProjection::Admitted { held, .. } = this.project()
                 && let Some(held) = held.take()
             {
                 held.abandon();
@@ -126,8 +131,8 @@ where
     type Output = Result<Reply, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            EnforcingProjection::Admitted { inner, held } => {
+        match self.project().state.project() {
+            StateProjection::Admitted { inner, held } => {
                 let mut outcome = {
                     let _entered = held.as_ref().and_then(H::span).map(tracing::Span::enter);
                     std::task::ready!(inner.poll(context))
@@ -136,7 +141,7 @@ where
                 held.settle(outcome.as_mut().map_err(|error| &*error));
                 Poll::Ready(outcome)
             }
-            EnforcingProjection::Refused { error } => {
+            StateProjection::Refused { error } => {
                 Poll::Ready(Err(error.take().expect("a refusal is told once")))
             }
         }

@@ -142,8 +142,7 @@ impl Route {
     /// Whether a peer may pass this header on. Reserved names never pass, whatever the route says.
     pub fn passes(&self, header: &str) -> bool {
         !contract::Headers::is_reserved(header)
-            && (self.any_header
-                || self.settings.headers.iter().any(|name| name.eq_ignore_ascii_case(header)))
+            && (self.any_header || self.settings.headers.iter().any(|name| name.eq_ignore_ascii_case(header)))
     }
 }
 

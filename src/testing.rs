@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, Request, Target, TraceContext, UnixPeer,
+    Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, Request, Target, TraceContext,
+    UnixPeer,
 };
 use tokio::time::Instant;
 
@@ -13,12 +14,12 @@ use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
 
 /// The origin of an identity, by the Unix-socket door.
-pub fn origin(identity: Identity) -> Arc<Origin> {
+pub(crate) fn origin(identity: Identity) -> Arc<Origin> {
     Arc::new(Origin { door: "unix", identity, address: PeerAddress::Unix, connection: 1 })
 }
 
 /// A request of a local peer with ten seconds to go.
-pub fn request(target: Target) -> Request {
+pub(crate) fn request(target: Target) -> Request {
     let mut identity = Identity::new("uid:1000", Method::Local);
     identity.unix = Some(UnixPeer { uid: 1000, gid: 1000, pid: Some(1) });
     let received = Instant::now();
@@ -36,7 +37,7 @@ pub fn request(target: Target) -> Request {
 }
 
 /// A route that offers everything to local peers.
-pub fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSettings {
+pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSettings {
     RouteSettings {
         name: name.to_owned(),
         patterns: patterns.iter().copied().map(Pattern::from_static).collect(),
@@ -55,7 +56,7 @@ pub fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSettings {
 }
 
 /// Limits that refuse nothing.
-pub fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         rate: None,
         peer_rate: None,
@@ -68,7 +69,7 @@ pub fn limits() -> Limits {
 }
 
 /// A call under these routes and limits.
-pub fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Target) -> Call {
+pub(crate) fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Target) -> Call {
     let rules = Arc::new(Rules::new(routes, limits, None, meters));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
@@ -76,17 +77,17 @@ pub fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Target) -> 
 }
 
 /// A call on a route that offers everything.
-pub fn call(target: Target) -> Call {
+pub(crate) fn call(target: Target) -> Call {
     call_with(vec![route_settings("all", &[">"])], limits(), target)
 }
 
 /// Meters that nobody reads.
-pub fn meters(route: &str) -> RouteMeters {
+pub(crate) fn meters(route: &str) -> RouteMeters {
     meters_of(&registry(), route)
 }
 
 /// A call like [`call`], and the registry it is counted in.
-pub fn measured_call(target: Target) -> (Registry, Call) {
+pub(crate) fn measured_call(target: Target) -> (Registry, Call) {
     let registry = registry();
     let routes = vec![route_settings("all", &[">"])];
     let rules = Arc::new(Rules::new(routes, limits(), None, |route| meters_of(&registry, route)));

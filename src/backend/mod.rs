@@ -9,6 +9,8 @@ use std::future::Future;
 
 use contract::{Error, Reply, Request};
 
+pub use crate::metrics::Reading;
+
 pub mod embedded;
 pub mod incoming;
 pub mod outgoing;
@@ -53,19 +55,4 @@ pub struct Health {
     pub reasons: Vec<String>,
     /// Facts for `/ready`, as JSON.
     pub facts: serde_json::Value,
-}
-
-/// One value of a backend for the metrics.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// Full metric name, such as `ipc_gateway_nats_connections`.
-    pub name: &'static str,
-    /// What it means, with its unit.
-    pub help: &'static str,
-    /// A counter only grows; otherwise it is a gauge.
-    pub counter: bool,
-    /// Label names and values.
-    pub labels: Vec<(&'static str, String)>,
-    /// The value now.
-    pub value: f64,
 }

@@ -1,4 +1,160 @@
-//! The command line: each subcommand is a function that writes to what it is given and returns an exit code.
+//! The command line: what was typed, and what it means. Each subcommand is a function that writes to what it
+//! is given and returns an exit code.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "doc comments here are help texts, in which backticks would be noise"
+)]
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Flag, Sources, environment};
 
 pub mod check;
+pub mod run;
 pub mod show;
+
+/// Exit codes of the program.
+pub mod code {
+    /// Everything went well.
+    pub const OK: u8 = 0;
+    /// The gateway could not start, or stopped on its own.
+    pub const FAILED: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const USAGE: u8 = 2;
+}
+
+/// Lets any client talk to services on NATS: one program, one pipeline of rules, many doors.
+///
+/// Without a subcommand it runs the gateway. With nothing configured it answers with a demo in its own
+/// process; set NATS_URL to put it in front of your services.
+#[derive(Debug, Parser)]
+#[command(name = "ipc-gateway", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Settings come from flags, then the environment, then a file, then defaults; `ipc-gateway config` shows each
+with its source, and `ipc-gateway config --defaults` is a file with every key and what it means.
+
+Exit codes: 0 well, 1 could not start or failed while running, 2 wrong command line or configuration.";
+
+/// Options of every subcommand.
+#[derive(Args, Debug)]
+struct Options {
+    /// Configuration file [default: $IPC_GATEWAY_CONFIG, ./gateway.toml, /etc/ipc-gateway/gateway.toml].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set any key, such as --set ipc.connections_max=64; may be given many times.
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+    /// Path of the Unix socket (ipc.path).
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<String>,
+    /// Addresses of NATS servers, with commas between; selects the NATS backend (nats.urls).
+    #[arg(long, global = true, value_name = "URLS")]
+    nats_url: Option<String>,
+    /// Port of the admin listener, 0 for any free one (admin.port).
+    #[arg(long, global = true, value_name = "PORT")]
+    admin_port: Option<String>,
+    /// Log level, or filter directives (log.level).
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default).
+    Run {
+        /// Path of the Unix socket, as the predecessor took it.
+        socket_path: Option<String>,
+    },
+    /// Check a configuration: every problem at once, exit code 2 if there is one.
+    Check {
+        /// The file to check instead of the usual one.
+        file: Option<PathBuf>,
+        /// Count secret and certificate files that are missing as problems, not as warnings.
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Show the effective settings and where each came from; secrets are hidden.
+    Config {
+        /// Print the JSON Schema of the configuration file.
+        #[arg(long, conflicts_with_all = ["defaults", "json"])]
+        schema: bool,
+        /// Print a file with every key at its default.
+        #[arg(long, conflicts_with = "json")]
+        defaults: bool,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as admin.port=9090")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+impl Options {
+    fn sources(self, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Sources {
+        let flag = |name: &str, path: &str, text: Option<String>| {
+            text.map(|text| Flag { name: name.to_owned(), path: path.to_owned(), text })
+        };
+        let named = [
+            flag("--socket", "ipc.path", self.socket),
+            flag("--nats-url", "nats.urls", self.nats_url),
+            flag("--admin-port", "admin.port", self.admin_port),
+            flag("--log-level", "log.level", self.log_level),
+        ];
+        let set = self.set.into_iter().map(|(path, text)| Flag { name: "--set".to_owned(), path, text });
+        Sources {
+            flags: named.into_iter().flatten().chain(set).collect(),
+            environment: environment(variables),
+            file: self.config,
+            ..Sources::default()
+        }
+    }
+}
+
+/// Runs what the command line says, with these variables as the environment. Returns the exit code.
+pub fn main(
+    line: CommandLine,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> io::Result<u8> {
+    let mut sources = line.options.sources(variables);
+    match line.command {
+        None => run::run(&sources, out, complaints),
+        Some(Command::Run { socket_path }) => {
+            sources.flags.extend(socket_path.map(|text| Flag {
+                name: "the socket path of `run`".to_owned(),
+                path: "ipc.path".to_owned(),
+                text,
+            }));
+            run::run(&sources, out, complaints)
+        }
+        Some(Command::Check { file, strict }) => {
+            sources.file = file.or(sources.file);
+            check::check(sources, strict, out)
+        }
+        Some(Command::Config { schema, defaults, json }) => {
+            let form = match (schema, defaults, json) {
+                (true, ..) => show::Form::Schema,
+                (_, true, _) => show::Form::Defaults,
+                (.., true) => show::Form::Json,
+                _ => show::Form::Table,
+            };
+            show::show(sources, form, out)
+        }
+    }
+}

@@ -58,7 +58,8 @@ mod tests {
     fn refusals_say_which_part_is_missing() {
         assert_eq!(verdict(ask("b"), |_| ()), Some(Kind::NotFound));
         assert_eq!(verdict(ask("a.b"), |route| route.allow = vec![Principal::Anonymous]), Some(Kind::Denied));
-        let publish_only = |route: &mut crate::route::RouteSettings| route.operations = vec![Operation::Publish];
+        let publish_only =
+            |route: &mut crate::route::RouteSettings| route.operations = vec![Operation::Publish];
         assert_eq!(verdict(ask("a.b"), publish_only), Some(Kind::Denied));
     }
 

@@ -80,9 +80,14 @@ mod tests {
         let text = registry.render();
         for outcome in ["ok", "rate_limited", "cancelled"] {
             let series = format!("operation=\"request\",outcome=\"{outcome}\",route=\"all\"");
-            assert!(text.lines().any(|line| line.contains(&series) && line.ends_with(" 1")), "{outcome}: {text}");
+            assert!(
+                text.lines().any(|line| line.contains(&series) && line.ends_with(" 1")),
+                "{outcome}: {text}"
+            );
         }
-        assert!(text.lines().any(|line| line.starts_with("ipc_gateway_") && line.contains("in_flight") && line.ends_with(" 1")));
+        assert!(text.lines().any(|line| line.starts_with("ipc_gateway_")
+            && line.contains("in_flight")
+            && line.ends_with(" 1")));
         drop(held);
     }
 }

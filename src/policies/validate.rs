@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn only_listed_headers_stay() {
-        let names = |call: &Call| call.request.headers.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        let names =
+            |call: &Call| call.request.headers.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(&admitted(0, |_| ()).unwrap()), ["X-A"]);
         assert!(names(&admitted(0, |route| route.headers.clear()).unwrap()).is_empty());
     }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presented, ServeError, UnixPeer};
+use futures_util::FutureExt;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
@@ -115,6 +116,11 @@ impl Frontend for UnixSocket {
                     pause = (pause * 2).min(ACCEPT_PAUSES.1);
                 }
             }
+        }
+        // Who has connected and was not accepted yet is told, instead of reset.
+        let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again");
+        while let Some(Ok((stream, _))) = file.listener().accept().now_or_never() {
+            refuse(stream, &gate, &draining);
         }
         // The file goes before the connections: a gateway that starts now finds its place free.
         drop(file);

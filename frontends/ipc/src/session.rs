@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{Charge, Error, Gate, Kind, Message, Origin, Outcome, Pipeline, Reply};
-use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, timeout};

@@ -113,11 +113,14 @@ async fn under_a_umask() {
                 }
                 seen
             });
-            for _ in 0..100 {
-                let _file = SocketFile::bind(path, wanted).unwrap();
-                assert_eq!((mode(path), mode(&lock_of(path))), (wanted, 0o600));
-            }
+            // Checked when the watcher has stopped: a panic before would wait for it for ever.
+            let modes: Vec<_> = (0..100)
+                .map(|_| SocketFile::bind(path, wanted).map(|_file| (mode(path), mode(&lock_of(path)))))
+                .collect();
             over.store(true, Ordering::Relaxed);
+            for modes in modes {
+                assert_eq!(modes.unwrap(), (wanted, 0o600));
+            }
             let seen = watcher.join().unwrap();
             assert_eq!(seen & !wanted, 0, "{seen:o} was seen, {wanted:o} was asked for");
         });

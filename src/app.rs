@@ -1,0 +1,301 @@
+//! The assembly: the only module that sees everything. It opens the backend, takes every address, and only
+//! then serves; and it takes everything down again in the opposite order.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use contract::{Address, ByteBudget, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, AdminSettings, Status};
+use crate::backend::Backend;
+use crate::backend::embedded::{self, Embedded};
+use crate::config::{self, Config};
+use crate::identity::{Identities, Local};
+use crate::metrics::{self, MetricError, Registry, RouteMeters};
+use crate::pipeline::pipeline;
+use crate::rules::{Handle, Limits, Rules};
+
+/// Why the gateway did not start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A door's address could not be taken.
+    #[error(transparent)]
+    Door(#[from] contract::BindError),
+    /// The admin listener's address could not be taken.
+    #[error(transparent)]
+    Admin(#[from] crate::admin::BindError),
+    /// Two parts of the program chose one metric name: a mistake in the program.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// Nothing is enabled that a client could use.
+    #[error("no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1)")]
+    NoDoor,
+}
+
+/// A gateway that serves.
+#[derive(Debug)]
+pub struct Gateway {
+    drain: Drain,
+    admin_stop: CancellationToken,
+    doors: JoinSet<Result<(), ServeError>>,
+    admin: JoinSet<()>,
+    close: Closing,
+    backend: &'static str,
+    addresses: Vec<(&'static str, Address)>,
+    handle: Handle,
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Closes the backend, whichever it is.
+struct Closing(Boxed<()>);
+
+impl std::fmt::Debug for Closing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Closing")
+    }
+}
+
+/// What every door is opened with.
+struct Parts<P> {
+    gate: Gate<P>,
+    registry: Registry,
+}
+
+/// A door with its address taken.
+struct Opened {
+    name: &'static str,
+    address: Address,
+    serving: Boxed<Result<(), ServeError>>,
+}
+
+impl Gateway {
+    /// Starts what `config` says. When this returns, every address is taken and served.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        match config.backend {
+            config::Backend::Embedded => {
+                let settings = embedded::Settings {
+                    payload_bytes_max: config.embedded.payload_bytes_max,
+                    subscription_messages_max: config.embedded.subscription_capacity,
+                    demo: config.embedded.demo,
+                    tick: config.embedded.tick,
+                    ..embedded::Settings::default()
+                };
+                Self::start_with(config, Embedded::open(settings)).await
+            }
+            config::Backend::Nats => unreachable!("until the NATS backend is there"),
+        }
+    }
+
+    /// Starts with a backend that is open.
+    pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
+        let registry = Registry::new(config.metrics_old_names);
+        let kind = backend.health().kind;
+        let reachable = backend.clone();
+        registry.backend(kind, move || reachable.health().reachable)?;
+        let readable = backend.clone();
+        registry.readings(Box::new(move || readable.readings()));
+
+        let handle = Handle::new(rules(&config, &registry));
+        registry.show_rules(&handle)?;
+        let budget = ByteBudget::new(config.limits.memory_bytes_max);
+        registry.show_budget(&budget)?;
+        let drain = Drain::new();
+        let authenticate =
+            Identities { local: Local::new(config.ipc.allow_uids.clone(), config.ipc.allow_gids.clone()) };
+        let parts = Parts {
+            gate: Gate {
+                pipeline: pipeline(handle.clone(), backend.clone()),
+                authenticate: Arc::new(authenticate),
+                drain: drain.clone(),
+                meters: Arc::default(),
+                budget,
+                timeouts: Timeouts { max: config.limits.timeout_max },
+            },
+            registry: registry.clone(),
+        };
+
+        // Every address is taken before the first request.
+        let mut opened = Vec::new();
+        if config.ipc.enabled {
+            opened.push(open::<ipc::UnixSocket, _>(unix_socket(&config.ipc), &parts).await?);
+        }
+        if opened.is_empty() {
+            return Err(StartError::NoDoor);
+        }
+        let admin = config.admin.enabled.then(|| Admin::bind(admin(&config.admin))).transpose()?;
+
+        let mut addresses = Vec::new();
+        let mut doors = JoinSet::new();
+        for door in opened {
+            addresses.push((door.name, door.address));
+            doors.spawn(door.serving);
+        }
+        let admin_stop = CancellationToken::new();
+        let mut admin_task = JoinSet::new();
+        if let Some(admin) = admin {
+            addresses.push(("admin", Address::Tcp(admin.local_address())));
+            let status =
+                Shown { backend: backend.clone(), drain: drain.clone(), registry, started: Instant::now() };
+            admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
+        }
+        Ok(Self {
+            drain,
+            admin_stop,
+            doors,
+            admin: admin_task,
+            close: Closing(Box::pin(async move { backend.close().await })),
+            backend: kind,
+            addresses,
+            handle,
+        })
+    }
+
+    /// What listens where, by name.
+    pub fn addresses(&self) -> &[(&'static str, Address)] {
+        &self.addresses
+    }
+
+    /// Which backend serves: `embedded` or `nats`.
+    pub fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    /// The rules in force, to look at or to swap.
+    pub fn rules(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Resolves when a door stopped on its own, which none should.
+    pub async fn failed(&mut self) -> ServeError {
+        loop {
+            match self.doors.join_next().await {
+                Some(Ok(Err(error))) => return error,
+                Some(Ok(Ok(()))) => {}
+                Some(Err(error)) => {
+                    let reason = if error.is_panic() { "it panicked" } else { "it was cancelled" };
+                    return ServeError { door: "?", reason: reason.to_owned() };
+                }
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops: readiness turns false, nothing new is accepted, and what is in flight gets `grace` to finish.
+    /// Returns how many connections were cut at its end.
+    pub async fn stop(mut self, grace: Duration) -> usize {
+        self.drain.begin();
+        let finished = async {
+            self.drain.finished().await;
+            while self.doors.join_next().await.is_some() {}
+        };
+        let cut = match tokio::time::timeout(grace, finished).await {
+            Ok(()) => 0,
+            Err(_) => self.drain.at_work(),
+        };
+        self.doors.shutdown().await;
+        self.close.0.await;
+        // Last, so that probes and scrapers see the drain to its end.
+        self.admin_stop.cancel();
+        while self.admin.join_next().await.is_some() {}
+        cut
+    }
+}
+
+/// Opens a door: takes its address, makes its meters known, and says how it is served.
+async fn open<F: Frontend, P: Pipeline>(
+    settings: F::Settings,
+    parts: &Parts<P>,
+) -> Result<Opened, StartError> {
+    let door = F::bind(settings).await?;
+    let gate = Gate { meters: Arc::default(), ..parts.gate.clone() };
+    parts.registry.show_door(F::NAME, &gate.meters)?;
+    let address = door.address();
+    Ok(Opened { name: F::NAME, address, serving: Box::pin(door.serve(gate)) })
+}
+
+fn unix_socket(config: &config::Ipc) -> ipc::Settings {
+    ipc::Settings {
+        path: config.path.clone(),
+        mode: config.mode,
+        connections_max: config.connections_max,
+        in_flight_max: config.in_flight_max,
+        streams_max: config.streams_max,
+        buffers_ready: config.buffer_pool_size,
+        buffer_bytes: config.buffer_bytes,
+        write_queue_bytes_max: config.write_queue_bytes_max,
+        header_timeout: config.header_timeout,
+        body_timeout: config.body_timeout,
+        failed_as_error: config.failed_as_error,
+    }
+}
+
+fn admin(config: &config::Admin) -> AdminSettings {
+    AdminSettings {
+        address: config.address,
+        hosts: config.hosts.clone(),
+        connections_max: config.connections_max,
+        ..AdminSettings::default()
+    }
+}
+
+/// The rules that the configuration asks for, with nothing spent.
+fn rules(config: &Config, registry: &Registry) -> Rules {
+    let limits = Limits {
+        rate: config.limits.rate,
+        peer_rate: config.limits.peer_rate,
+        peer_rate_local: config.limits.peer_rate_local,
+        peers_max: config.limits.peers_max,
+        calls_max: config.limits.calls_max,
+        streams_max: config.limits.streams_max,
+        inbox_prefix: config.nats.inbox_prefix.clone(),
+    };
+    let kinds = metrics::kinds();
+    Rules::new(config.routes.clone(), limits, None, |route| RouteMeters::new(registry, route, &kinds))
+}
+
+/// What the admin listener tells.
+struct Shown<B> {
+    backend: B,
+    drain: Drain,
+    registry: Registry,
+    started: Instant,
+}
+
+impl<B: Backend> Status for Shown<B> {
+    fn health(&self) -> serde_json::Value {
+        json!({
+            "status": "healthy",
+            "service": "ipc-gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": self.started.elapsed().as_secs(),
+        })
+    }
+
+    fn ready(&self) -> (bool, serde_json::Value) {
+        let backend = self.backend.health();
+        let draining = self.drain.is_draining();
+        let ready = backend.reachable && !draining;
+        let message = match (draining, backend.reachable) {
+            (true, _) => "draining: the gateway is stopping",
+            (false, true) => "ready",
+            (false, false) => "the backend cannot be reached",
+        };
+        let body = json!({
+            "message": message,
+            "draining": draining,
+            "reasons": backend.reasons,
+            "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
+        });
+        (ready, body)
+    }
+
+    fn metrics(&self) -> String {
+        self.registry.render()
+    }
+}

@@ -1,0 +1,122 @@
+//! `ipc-gateway run`: the gateway, from its configuration to its exit.
+
+use std::io::{self, Write};
+
+use contract::Address;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::code;
+use crate::app::Gateway;
+use crate::config::{Config, Sources};
+use crate::{limits, telemetry};
+
+/// Runs the gateway until a signal stops it. What a person should read goes to `out`, what is wrong with the
+/// start to `complaints`; everything later is the log's.
+pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<u8> {
+    let loaded = match Config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            writeln!(complaints, "{problems}")?;
+            return Ok(code::USAGE);
+        }
+    };
+    if let Err(error) = telemetry::init(&loaded.config.log) {
+        writeln!(complaints, "ipc-gateway: {error}")?;
+        return Ok(code::USAGE);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match limits::raise_descriptors() {
+        Ok((before, after)) => tracing::debug!(before, after, "descriptors that may be open"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gateway").build()?;
+    let ended = runtime.block_on(serve(loaded.config, out, complaints));
+    // What did not finish within the grace is dropped, not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<u8> {
+    // Before any address is taken: a signal from then on removes the socket file again.
+    let mut stops = Stops::listen()?;
+    let grace = config.drain_grace;
+    let mut gateway = match Gateway::start(config).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            writeln!(complaints, "ipc-gateway: {error}")?;
+            return Ok(code::FAILED);
+        }
+    };
+    banner(&gateway, out)?;
+    let mut exit = code::OK;
+    tokio::select! {
+        name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),
+        error = gateway.failed() => {
+            tracing::error!("{error}; stopping");
+            exit = code::FAILED;
+        }
+    }
+    tokio::select! {
+        cut = gateway.stop(grace) => match cut {
+            0 => tracing::info!("stopped"),
+            cut => tracing::warn!(connections = cut, "stopped; connections were cut at the end of the grace"),
+        },
+        name = stops.next() => tracing::warn!(signal = name, "stopped at once by a second signal"),
+    }
+    Ok(exit)
+}
+
+/// The signals that stop the gateway.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stops {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+}
+
+/// What listens where, and three lines to paste.
+fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "ipc-gateway {}", env!("CARGO_PKG_VERSION"))?;
+    for (name, address) in gateway.addresses() {
+        match address {
+            Address::Unix(path) => {
+                writeln!(out, "  {name:<8} {}  version 1 frames and raw JSON", path.display())?;
+            }
+            Address::Tcp(address) => writeln!(out, "  {name:<8} http://{address}  /health /ready /metrics")?,
+        }
+    }
+    if gateway.backend() == "embedded" {
+        writeln!(out, "  backend  embedded DEMO, because no NATS is configured: set NATS_URL to use yours")?;
+    } else {
+        writeln!(out, "  backend  {}", gateway.backend())?;
+    }
+    writeln!(out, "\nTry:")?;
+    for (name, address) in gateway.addresses() {
+        match address {
+            Address::Unix(path) => {
+                let path = path.display();
+                writeln!(out, "  echo '{{\"task_id\":\"test1\",\"payload\":\"hello\"}}' | nc -U {path}")?;
+                let subscribe = r#"\0\0\0\035\001\004{"subject":"demo.tick"}"#;
+                if gateway.backend() == "embedded" {
+                    writeln!(out, "  (printf '{subscribe}'; sleep 4) | nc -U {path}")?;
+                }
+            }
+            Address::Tcp(address) if *name == "admin" => writeln!(out, "  curl http://{address}/ready")?,
+            Address::Tcp(_) => {}
+        }
+    }
+    out.flush()
+}
