@@ -3,19 +3,17 @@
 //! # Layout
 //!
 //! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`v1` over `frame`,
-//! or `raw` over `json`) defined by `exchange`; `inflight`, `streams`, `outbox` and `buffers` are what a
-//! session works with.
+//! or `raw` over `json`) defined by `exchange`; `outbox` and `buffers` are what a session works with, beside the
+//! in-flight set and the streams of `wire`.
 
 mod buffers;
 mod exchange;
 mod frame;
-mod inflight;
 mod json;
 mod outbox;
 mod raw;
 mod session;
 mod socket;
-mod streams;
 mod v1;
 
 use std::io::Write as _;

@@ -22,13 +22,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, timeout};
 
+use wire::inflight::{InFlight, Panicked};
+use wire::streams::{Streams, Yielded};
+
 use crate::buffers::BufferPool;
 use crate::exchange::{Answer, Dialect, Push, StreamName};
 use crate::frame::Partial;
-use crate::inflight::{InFlight, Panicked};
 use crate::outbox::Outbox;
 use crate::raw::RawJson;
-use crate::streams::{Streams, Yielded};
 use crate::v1::Version1;
 
 /// Deliveries are taken from streams while less than this is unwritten; the rest waits in the streams' own
@@ -120,7 +121,7 @@ struct Session<P: Pipeline> {
     /// Bytes of answers that wait for those before them.
     waiting: Charge,
     outbox: Outbox,
-    streams: Streams,
+    streams: Streams<StreamName>,
     /// Subscriptions that are being worked on.
     subscribing: usize,
     names_given: u64,
@@ -221,7 +222,7 @@ impl<P: Pipeline> Session<P> {
     fn is_over(&self) -> bool {
         let deaf = self.ending || self.draining || self.ended && self.rest.is_empty();
         // A peer that has ended its input may still listen to its streams.
-        let streaming = self.streams.len() > 0 && !self.ending && !self.draining;
+        let streaming = !self.streams.is_empty() && !self.ending && !self.draining;
         deaf && !streaming && self.places.is_empty() && self.outbox.is_empty()
     }
 
@@ -237,16 +238,27 @@ impl<P: Pipeline> Session<P> {
 
     /// Puts the answer of a slot into its place.
     fn settle(&mut self, slot: usize, outcome: Result<Result<Reply, Error>, Panicked>) {
-        let outcome = outcome.unwrap_or_else(|panic| {
-            self.gate.meters.panics_total.increment();
-            Err(Error::new(Kind::Internal, "a fault of the gateway").with_cause(panic.text))
-        });
         let index = usize::try_from(self.numbers[slot] - self.first).expect("a place is among those kept");
-        let place = &mut self.places[index];
-        let Place::Running { subscribes, .. } = place else {
+        let Place::Running { subscribes, .. } = &mut self.places[index] else {
             unreachable!("a slot answers once");
         };
         let subscribes = subscribes.take();
+        let answer = self.answer(outcome, subscribes);
+        let bytes = cost(&answer);
+        self.waiting.grow_always(bytes);
+        self.places[index] = Place::Ready { answer, bytes };
+    }
+
+    /// What an outcome is answered with; of a subscription, with the name of its stream.
+    fn answer(
+        &mut self,
+        outcome: Result<Result<Reply, Error>, Panicked>,
+        subscribes: Option<StreamName>,
+    ) -> Answer {
+        let outcome = outcome.unwrap_or_else(|panic| {
+            self.gate.meters.panics_total.increment();
+            Err(Error::new(Kind::Internal, "a fault of the gateway").with_cause(panic))
+        });
         let for_stream = subscribes.is_some();
         let answer = match (outcome, subscribes) {
             (Ok(Reply::Message(message)), _) => Answer::Message(message),
@@ -270,9 +282,7 @@ impl<P: Pipeline> Session<P> {
         if for_stream && !matches!(answer, Answer::Opened { .. }) {
             self.subscribing -= 1;
         }
-        let bytes = cost(&answer);
-        self.waiting.grow_always(bytes);
-        *place = Place::Ready { answer, bytes };
+        answer
     }
 
     /// Encodes the answers whose turn it is.
@@ -295,17 +305,17 @@ impl<P: Pipeline> Session<P> {
                 self.subscribing -= 1;
                 if stream.is_empty() {
                     stream = self.name();
-                } else if self.streams.has(&stream) {
+                } else if self.streams.has(|name| *name == stream) {
                     let error = Error::new(Kind::Conflict, "a stream of this name is open");
                     return dialect.answer(Answer::Error(error), &mut self.outbox);
                 }
                 if let Some(dialect) = self.speech.dialect() {
                     dialect.acknowledge(&stream, &mut self.outbox);
                 }
-                self.streams.open(&stream, deliveries);
+                self.streams.open(stream, deliveries);
             }
             Answer::End { stream } => {
-                if self.streams.end(&stream) {
+                if self.streams.end(|name| *name == stream) {
                     dialect.push(&stream, Push::Complete, &mut self.outbox);
                     dialect.acknowledge(&stream, &mut self.outbox);
                 } else {
@@ -322,7 +332,7 @@ impl<P: Pipeline> Session<P> {
         loop {
             self.names_given += 1;
             let name = format!("s{}", self.names_given);
-            if !self.streams.has(&name) {
+            if !self.streams.has(|known| **known == *name) {
                 return name.into();
             }
         }
@@ -330,7 +340,7 @@ impl<P: Pipeline> Session<P> {
 
     fn poll_pushes(&mut self, context: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.streams.len() > 0 && self.outbox.bytes() < PUSH_BYTES_MAX {
+        while !self.streams.is_empty() && self.outbox.bytes() < PUSH_BYTES_MAX {
             let Poll::Ready((name, yielded)) = self.streams.poll_next(context) else { break };
             let Some(dialect) = self.speech.dialect() else { break };
             let push = match &yielded {
@@ -348,8 +358,9 @@ impl<P: Pipeline> Session<P> {
         self.draining = true;
         self.rest = Vec::new();
         let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-        for name in self.streams.names() {
-            self.streams.end(&name);
+        let open: Vec<StreamName> = self.streams.keys().cloned().collect();
+        for name in open {
+            self.streams.end(|known| *known == name);
             if let Some(dialect) = self.speech.dialect() {
                 dialect.push(&name, Push::Failed(&error), &mut self.outbox);
             }

@@ -3,7 +3,15 @@
 //! | module | holds |
 //! |---|---|
 //! | [`message`] | the messages themselves, whatever their form |
+//! | [`conversation`] | what a connection of such messages does, whatever carries it |
+//! | [`streams`] | its open streams |
+//! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
 
+pub mod conversation;
+pub mod inflight;
 pub mod message;
+pub mod streams;
 
+pub use conversation::Conversation;
+pub use inflight::{InFlight, Started};
 pub use message::{Id, Inbound, Outbound, Question};

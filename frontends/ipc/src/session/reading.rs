@@ -11,6 +11,7 @@ use contract::{Charge, Error, Headers, Kind, Outcome, Pipeline, Request, Target,
 use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
+use wire::inflight::{Panicked, Started};
 
 use super::{Place, Session, Speech, WATCH_EVERY, cost};
 use crate::exchange::{Answer, Said, StreamName};
@@ -161,25 +162,35 @@ impl<P: Pipeline> Session<P> {
             origin: Arc::clone(&self.origin),
         };
         let pipeline = &mut self.gate.pipeline;
-        let Ok(future) = catch_unwind(AssertUnwindSafe(|| pipeline.call(request))) else {
-            self.gate.meters.panics_total.increment();
-            return self.ready(Answer::Error(Error::new(Kind::Internal, "a fault of the gateway")));
+        let started = match catch_unwind(AssertUnwindSafe(|| pipeline.call(request))) {
+            Ok(future) => self.in_flight.start(future).ok().expect("no more is heard than there are slots"),
+            Err(panic) => Started::Over(Err(Panicked::of(&*panic))),
         };
-        let Ok(slot) = self.in_flight.push(future) else {
-            unreachable!("no more is heard than there are slots for");
-        };
-        self.gate.meters.in_flight.add(1);
-        if self.numbers.len() <= slot {
-            self.numbers.resize(slot + 1, 0);
+        match started {
+            Started::Running(slot) => {
+                self.gate.meters.in_flight.add(1);
+                if self.numbers.len() <= slot {
+                    self.numbers.resize(slot + 1, 0);
+                }
+                self.numbers[slot] = self.first + self.places.len() as u64;
+                self.places.push_back(Place::Running { _charge: charge, subscribes });
+            }
+            Started::Over(outcome) => {
+                let answer = self.answer(outcome, subscribes);
+                self.wait(answer);
+            }
         }
-        self.numbers[slot] = self.first + self.places.len() as u64;
-        self.places.push_back(Place::Running { _charge: charge, subscribes });
     }
 
     pub(super) fn ready(&mut self, answer: Answer) {
         if matches!(&answer, Answer::Error(_) | Answer::Version) {
             self.gate.meters.protocol_errors_total.increment();
         }
+        self.wait(answer);
+    }
+
+    /// Gives an answer its place behind those before it.
+    fn wait(&mut self, answer: Answer) {
         let bytes = cost(&answer);
         self.waiting.grow_always(bytes);
         self.places.push_back(Place::Ready { answer, bytes });

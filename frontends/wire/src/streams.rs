@@ -1,4 +1,4 @@
-//! The open streams of one connection, each known by its name.
+//! The open streams of one connection, each known by a key: a name, or the id of the question it answers.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,54 +10,63 @@ use futures_util::stream::SelectAll;
 
 /// What a stream yielded: an event, its end, or its failure.
 #[derive(Debug)]
-pub(crate) enum Yielded {
+pub enum Yielded {
+    /// A message, or a gap.
     Event(Event),
+    /// There is no more; the stream is closed.
     Complete,
+    /// There is no more, by a failure; the stream is closed.
     Failed(Error),
 }
 
 /// A set of streams, polled only where something happened.
 #[derive(Debug)]
-pub(crate) struct Streams {
-    open: SelectAll<Named>,
+pub struct Streams<K: Unpin> {
+    open: SelectAll<Keyed<K>>,
     count: usize,
     meters: Arc<DoorMeters>,
 }
 
 #[derive(Debug)]
-struct Named {
-    name: Arc<str>,
+struct Keyed<K> {
+    key: K,
     /// `None` once it is over; then this is taken out of the set when it is polled next.
     deliveries: Option<DeliveryStream>,
     waker: Option<Waker>,
 }
 
-impl Streams {
-    pub(crate) fn new(meters: Arc<DoorMeters>) -> Self {
+impl<K: Clone + Unpin> Streams<K> {
+    /// None yet, counted by `meters`.
+    pub fn new(meters: Arc<DoorMeters>) -> Self {
         Self { open: SelectAll::new(), count: 0, meters }
     }
 
     /// Number of open streams.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether one of this name is open.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.open.iter().any(|stream| stream.deliveries.is_some() && *stream.name == *name)
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
-    /// Adds a stream. The caller has looked that the name is free.
-    pub(crate) fn open(&mut self, name: &str, deliveries: DeliveryStream) {
-        self.open.push(Named { name: name.into(), deliveries: Some(deliveries), waker: None });
+    /// Whether one with such a key is open.
+    pub fn has(&self, is: impl Fn(&K) -> bool) -> bool {
+        self.keys().any(is)
+    }
+
+    /// Adds a stream. The caller has looked that the key is free.
+    pub fn open(&mut self, key: K, deliveries: DeliveryStream) {
+        self.open.push(Keyed { key, deliveries: Some(deliveries), waker: None });
         self.count += 1;
         self.meters.streams.add(1);
     }
 
-    /// Drops the stream of this name at once; says whether there was one.
-    pub(crate) fn end(&mut self, name: &str) -> bool {
+    /// Drops the stream with such a key at once, with all it holds; says whether there was one.
+    pub fn end(&mut self, is: impl Fn(&K) -> bool) -> bool {
         let mut open = self.open.iter_mut();
-        let Some(stream) = open.find(|stream| stream.deliveries.is_some() && *stream.name == *name) else {
+        let Some(stream) = open.find(|stream| stream.deliveries.is_some() && is(&stream.key)) else {
             return false;
         };
         stream.deliveries = None;
@@ -68,20 +77,19 @@ impl Streams {
         true
     }
 
-    /// The names of the open streams.
-    pub(crate) fn names(&self) -> Vec<Arc<str>> {
-        let open = self.open.iter().filter(|stream| stream.deliveries.is_some());
-        open.map(|stream| Arc::clone(&stream.name)).collect()
+    /// The keys of the open streams.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.open.iter().filter(|stream| stream.deliveries.is_some()).map(|stream| &stream.key)
     }
 
     /// What the next stream with news yields. `Pending` when there is none, also when no stream is open.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(Arc<str>, Yielded)> {
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(K, Yielded)> {
         match Pin::new(&mut self.open).poll_next(context) {
-            Poll::Ready(Some((name, yielded))) => {
+            Poll::Ready(Some((key, yielded))) => {
                 if !matches!(yielded, Yielded::Event(_)) {
                     self.over();
                 }
-                Poll::Ready((name, yielded))
+                Poll::Ready((key, yielded))
             }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
@@ -93,15 +101,15 @@ impl Streams {
     }
 }
 
-impl Drop for Streams {
+impl<K: Unpin> Drop for Streams<K> {
     fn drop(&mut self) {
         let open = i64::try_from(self.count).expect("a connection has few streams");
         self.meters.streams.add(-open);
     }
 }
 
-impl Stream for Named {
-    type Item = (Arc<str>, Yielded);
+impl<K: Clone + Unpin> Stream for Keyed<K> {
+    type Item = (K, Yielded);
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Some(deliveries) = &mut self.deliveries else { return Poll::Ready(None) };
@@ -117,7 +125,7 @@ impl Stream for Named {
         if !matches!(yielded, Yielded::Event(_)) {
             self.deliveries = None;
         }
-        Poll::Ready(Some((Arc::clone(&self.name), yielded)))
+        Poll::Ready(Some((self.key.clone(), yielded)))
     }
 }
 
@@ -138,12 +146,12 @@ mod tests {
         deliveries.hold(guard.clone());
         streams.open("a", deliveries);
         let nothing = poll_fn(|context| Poll::Ready(streams.poll_next(context).is_pending())).await;
-        assert!(nothing && streams.has("a"));
-        assert!(streams.end("a") && !streams.end("a"));
+        assert!(nothing && streams.has(|key| *key == "a"));
+        assert!(streams.end(|key| *key == "a") && !streams.end(|key| *key == "a"));
         assert_eq!((Arc::strong_count(&guard), streams.len(), meters.streams.get()), (1, 0, 0));
         streams.open("a", DeliveryStream::new(stream::empty()));
-        let (name, yielded) = poll_fn(|context| streams.poll_next(context)).await;
-        assert!(&*name == "a" && matches!(yielded, Yielded::Complete));
+        let (key, yielded) = poll_fn(|context| streams.poll_next(context)).await;
+        assert!(key == "a" && matches!(yielded, Yielded::Complete));
         assert_eq!(streams.len(), 0);
     }
 }

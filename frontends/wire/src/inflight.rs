@@ -18,16 +18,16 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 
 /// The most futures one set may hold. More pipelining than this is a queue, which a connection must not be.
-pub(crate) const SLOTS_MAX: usize = 4096;
+pub const SLOTS_MAX: usize = 4096;
 /// The most slots a set keeps while it is empty: enough for a client that asks a little now and then, too few
 /// to matter when thousands of connections are idle.
-pub(crate) const SLOTS_KEPT_MAX: usize = 8;
+pub const SLOTS_KEPT_MAX: usize = 8;
 
 /// Bits of one word of the bitmap.
 const WORD_BITS: usize = 64;
 
 /// A bounded set of futures. A future is known by its slot, which is used again once the future is over.
-pub(crate) struct InFlight<F> {
+pub struct InFlight<F> {
     slots: Vec<Slot<F>>,
     /// Slots without a future, the one that was freed last on top.
     free: Vec<usize>,
@@ -46,16 +46,27 @@ struct Slot<F> {
 impl<F: Future> InFlight<F> {
     /// An empty set of at most `capacity` futures (1 to [`SLOTS_MAX`]; what is outside is moved to the nearer
     /// end). Allocates no slots yet.
-    pub(crate) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         let capacity = capacity.clamp(1, SLOTS_MAX);
         let words = (0..capacity.div_ceil(WORD_BITS)).map(|_| AtomicU64::new(0)).collect();
         let ready = Arc::new(Ready { words, task: AtomicWaker::new() });
         Self { slots: Vec::new(), free: Vec::new(), capacity, cursor: 0, ready }
     }
 
-    /// Puts a future into a free slot and says which; gives the future back when the set is full. It is first
-    /// polled by the next [`Self::poll_next`], which the caller owes.
-    pub(crate) fn push(&mut self, future: F) -> Result<usize, F> {
+    /// Puts a future into a free slot and polls it a first time; gives it back when the set is full. First
+    /// polls thus come in the order of starts, which is what keeps messages in order. The caller owes a
+    /// [`Self::poll_next`] afterwards.
+    pub fn start(&mut self, future: F) -> Result<Started<F::Output>, F> {
+        let slot = self.push(future)?;
+        self.ready.clear(slot);
+        Ok(match self.poll_slot(slot) {
+            Poll::Ready(outcome) => Started::Over(outcome),
+            Poll::Pending => Started::Running(slot),
+        })
+    }
+
+    /// Puts a future into a free slot and says which; gives the future back when the set is full.
+    fn push(&mut self, future: F) -> Result<usize, F> {
         if self.is_full() {
             return Err(future);
         }
@@ -73,10 +84,7 @@ impl<F: Future> InFlight<F> {
     /// The slot and the outcome of a future that is over, its slot free again. `Pending` when none is, also
     /// when the set is empty; then the task is woken when there is something to do. Polls at most as many
     /// futures as there are slots, so that a future that always wakes itself cannot hold the task.
-    pub(crate) fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<(usize, Result<F::Output, Panicked>)> {
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(usize, Result<F::Output, Panicked>)> {
         // Before the look at the bitmap: a wake-up that comes between the two finds the waker.
         self.ready.task.register(context.waker());
         for _ in 0..self.slots.len() {
@@ -103,9 +111,24 @@ impl<F: Future> InFlight<F> {
         Poll::Pending
     }
 
+    /// Polls the future in a slot; when it is over, the slot is free.
+    fn poll_slot(&mut self, index: usize) -> Poll<Result<F::Output, Panicked>> {
+        let Slot { future, waker } = &mut self.slots[index];
+        // A wake-up for a future that is already over leaves its bit behind.
+        let Some(running) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+        let polled = catch_unwind(AssertUnwindSafe(|| running.poll(&mut Context::from_waker(waker))));
+        let outcome = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(output)) => Ok(output),
+            Err(panic) => Err(Panicked::of(&*panic)),
+        };
+        self.vacate(index);
+        Poll::Ready(outcome)
+    }
+
     /// Drops the future in `slot` at once; says whether there was one. The caller knows that the slot is still
     /// the future's it means: it is used again once [`Self::poll_next`] has returned it.
-    pub(crate) fn cancel(&mut self, slot: usize) -> bool {
+    pub fn cancel(&mut self, slot: usize) -> bool {
         let running = self.slots.get(slot).is_some_and(|slot| slot.future.is_some());
         if running {
             self.vacate(slot);
@@ -114,24 +137,24 @@ impl<F: Future> InFlight<F> {
     }
 
     /// Drops every future at once.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         for slot in 0..self.slots.len() {
             self.cancel(slot);
         }
     }
 
     /// Number of futures.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
     /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Whether [`Self::push`] would give the future back.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.len() >= self.capacity
     }
 
@@ -170,16 +193,26 @@ impl<F> fmt::Debug for InFlight<F> {
     }
 }
 
+/// What became of a future that was started.
+#[derive(Debug)]
+pub enum Started<T> {
+    /// It was over at once, and took no slot.
+    Over(Result<T, Panicked>),
+    /// It runs in this slot.
+    Running(usize),
+}
+
 /// A future panicked. The panic hook has told where; this is what was said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("panicked: {text}")]
-pub(crate) struct Panicked {
+pub struct Panicked {
     /// The panic's message, for the log only.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl Panicked {
-    fn of(panic: &(dyn Any + Send)) -> Self {
+    /// What was said by the panic that [`std::panic::catch_unwind`] caught.
+    pub fn of(panic: &(dyn Any + Send)) -> Self {
         let text = panic
             .downcast_ref::<&str>()
             .map(ToString::to_string)
@@ -199,6 +232,10 @@ impl Ready {
     fn mark(&self, index: usize) {
         // Release: what the waking thread did is seen by the poll that the bit leads to.
         self.words[index / WORD_BITS].fetch_or(1 << (index % WORD_BITS), Ordering::Release);
+    }
+
+    fn clear(&self, index: usize) {
+        self.words[index / WORD_BITS].fetch_and(!(1 << (index % WORD_BITS)), Ordering::Acquire);
     }
 
     /// Clears and returns the first marked slot at or after `from`, going round behind the word that holds the

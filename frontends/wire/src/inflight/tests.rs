@@ -336,3 +336,38 @@ async fn no_wake_up_from_another_thread_is_lost() {
     tokio::time::timeout(Duration::from_mins(1), work).await.expect("a wake-up was lost");
     assert_eq!(sum, ROUNDS * (ROUNDS - 1) / 2);
 }
+
+#[test]
+fn first_polls_come_in_the_order_of_starts_whatever_the_slots() {
+    let (mut set, task) = (InFlight::<Boxed>::new(8), Arc::<Task>::default());
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let mut freed = Vec::new();
+    for round in 0..4_u32 {
+        for number in 0..6 {
+            let order = Arc::clone(&order);
+            let mut first = true;
+            let future = poll_fn(move |_| {
+                if std::mem::take(&mut first) {
+                    order.lock().unwrap().push(round * 10 + number);
+                }
+                Poll::<u32>::Pending
+            });
+            let Ok(Started::Running(slot)) = set.start(Box::pin(future)) else { panic!() };
+            freed.push(slot);
+        }
+        assert!(poll(&mut set, &task).is_pending());
+        // Freed in an odd order, so that the next round's slots are not in sequence.
+        freed.rotate_left(round as usize % 5);
+        freed.drain(..).for_each(|slot| assert!(set.cancel(slot)));
+    }
+    let order = order.lock().unwrap();
+    assert!(order.is_sorted() && order.len() == 24, "{order:?}");
+}
+
+#[test]
+fn what_is_over_at_once_takes_no_slot() {
+    let mut set = InFlight::<Boxed>::new(2);
+    let Ok(Started::Over(Ok(7))) = set.start(Box::pin(ready(7))) else { panic!() };
+    let Ok(Started::Over(Err(panicked))) = set.start(Box::pin(async { panic!("no") })) else { panic!() };
+    assert_eq!((panicked.text.as_str(), set.len()), ("no", 0));
+}
