@@ -3,13 +3,15 @@
 //! # Layout
 //!
 //! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`v1` over `frame`,
-//! or `raw` over `json`) defined by `exchange`; `outbox` and `buffers` are what a session works with, beside the
+//! or `raw` over `json`) defined by `exchange`; `ordered` keeps
+//! answers in order; `outbox` and `buffers` are what a session works with, beside the
 //! in-flight set and the streams of `wire`.
 
 mod buffers;
 mod exchange;
 mod frame;
 mod json;
+mod ordered;
 mod outbox;
 mod raw;
 mod session;

@@ -8,7 +8,6 @@
 
 mod reading;
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -16,18 +15,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use contract::{Charge, Error, Gate, Kind, Message, Origin, Outcome, Pipeline, Reply};
+use contract::{Gate, Origin, Pipeline};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, timeout};
 
-use wire::inflight::{InFlight, Panicked};
-use wire::streams::{Streams, Yielded};
-
 use crate::buffers::BufferPool;
-use crate::exchange::{Answer, Dialect, Push, StreamName};
+use crate::exchange::Dialect;
 use crate::frame::Partial;
+use crate::ordered::Ordered;
 use crate::outbox::Outbox;
 use crate::raw::RawJson;
 use crate::v1::Version1;
@@ -95,36 +91,14 @@ impl Speech {
     }
 }
 
-/// The place of an answer among the others.
-#[derive(Debug)]
-enum Place {
-    /// The pipeline is working on it. The payload's charge ends with the answer. A subscription has the name
-    /// of its stream here, an empty one if it is to be given one.
-    Running { _charge: Option<Charge>, subscribes: Option<StreamName> },
-    /// It waits for those before it.
-    Ready { answer: Answer, bytes: usize },
-}
-
 struct Session<P: Pipeline> {
     stream: UnixStream,
-    origin: Arc<Origin>,
     gate: Gate<P>,
     pool: BufferPool,
     bounds: Arc<Bounds>,
     speech: Speech,
-    in_flight: InFlight<P::Future>,
-    /// Answers in the order of the questions; the first has the number `first`.
-    places: VecDeque<Place>,
-    first: u64,
-    /// The number of the place that each slot of `in_flight` answers.
-    numbers: Vec<u64>,
-    /// Bytes of answers that wait for those before them.
-    waiting: Charge,
+    ordered: Ordered<P>,
     outbox: Outbox,
-    streams: Streams<StreamName>,
-    /// Subscriptions that are being worked on.
-    subscribing: usize,
-    names_given: u64,
     /// What was read and not heard yet, because too much was in flight.
     rest: Vec<u8>,
     ended: bool,
@@ -145,17 +119,10 @@ impl<P: Pipeline> Session<P> {
         bounds: Arc<Bounds>,
     ) -> Self {
         Self {
-            in_flight: InFlight::new(bounds.in_flight_max),
-            waiting: gate.budget.charge_always(0),
+            ordered: Ordered::new(gate.clone(), origin, bounds.in_flight_max, bounds.streams_max),
             outbox: Outbox::new(pool.clone(), &gate.budget),
-            streams: Streams::new(Arc::clone(&gate.meters)),
             drain: Box::pin(gate.drain.draining()),
             speech: Speech::Unknown,
-            places: VecDeque::new(),
-            first: 0,
-            numbers: Vec::new(),
-            subscribing: 0,
-            names_given: 0,
             rest: Vec::new(),
             ended: false,
             ending: false,
@@ -164,7 +131,6 @@ impl<P: Pipeline> Session<P> {
             read_deadline: None,
             watch: None,
             stream,
-            origin,
             gate,
             pool,
             bounds,
@@ -209,8 +175,8 @@ impl<P: Pipeline> Session<P> {
 
     /// Whether there is room for what the peer may say.
     fn has_room(&self) -> bool {
-        self.places.len() < self.bounds.in_flight_max
-            && self.outbox.bytes() + self.waiting.bytes() < self.bounds.write_queue_bytes_max
+        self.ordered.len() < self.bounds.in_flight_max
+            && self.outbox.bytes() + self.ordered.waiting_bytes() < self.bounds.write_queue_bytes_max
     }
 
     fn may_read(&self) -> bool {
@@ -222,133 +188,22 @@ impl<P: Pipeline> Session<P> {
     fn is_over(&self) -> bool {
         let deaf = self.ending || self.draining || self.ended && self.rest.is_empty();
         // A peer that has ended its input may still listen to its streams.
-        let streaming = !self.streams.is_empty() && !self.ending && !self.draining;
-        deaf && !streaming && self.places.is_empty() && self.outbox.is_empty()
+        let streaming = self.ordered.is_streaming() && !self.ending && !self.draining;
+        deaf && !streaming && self.ordered.len() == 0 && self.outbox.is_empty()
     }
 
     fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while let Poll::Ready((slot, outcome)) = self.in_flight.poll_next(context) {
-            self.gate.meters.in_flight.add(-1);
-            self.settle(slot, outcome);
-            moved = true;
-        }
-        moved | self.release()
-    }
-
-    /// Puts the answer of a slot into its place.
-    fn settle(&mut self, slot: usize, outcome: Result<Result<Reply, Error>, Panicked>) {
-        let index = usize::try_from(self.numbers[slot] - self.first).expect("a place is among those kept");
-        let Place::Running { subscribes, .. } = &mut self.places[index] else {
-            unreachable!("a slot answers once");
-        };
-        let subscribes = subscribes.take();
-        let answer = self.answer(outcome, subscribes);
-        let bytes = cost(&answer);
-        self.waiting.grow_always(bytes);
-        self.places[index] = Place::Ready { answer, bytes };
-    }
-
-    /// What an outcome is answered with; of a subscription, with the name of its stream.
-    fn answer(
-        &mut self,
-        outcome: Result<Result<Reply, Error>, Panicked>,
-        subscribes: Option<StreamName>,
-    ) -> Answer {
-        let outcome = outcome.unwrap_or_else(|panic| {
-            self.gate.meters.panics_total.increment();
-            Err(Error::new(Kind::Internal, "a fault of the gateway").with_cause(panic))
-        });
-        let for_stream = subscribes.is_some();
-        let answer = match (outcome, subscribes) {
-            (Ok(Reply::Message(message)), _) => Answer::Message(message),
-            (Ok(Reply::Accepted), _) => Answer::Message(Message {
-                payload: Bytes::from_static(b"{\"ok\":true}"),
-                ..Message::default()
-            }),
-            (Ok(Reply::Stream(deliveries)), Some(stream)) => Answer::Opened { stream, deliveries },
-            (Ok(Reply::Stream(_)), None) => Answer::Error(
-                Error::new(Kind::Unsupported, "a task of version 1 has one answer, and this one has many")
-                    .with_outcome(Outcome::Done),
-            ),
-            (Err(error), _) => {
-                if error.kind() == Kind::Internal {
-                    let cause = error.cause().map(ToString::to_string);
-                    tracing::error!(door = "unix", cause, "{}", error.text());
-                }
-                Answer::Error(error)
-            }
-        };
-        if for_stream && !matches!(answer, Answer::Opened { .. }) {
-            self.subscribing -= 1;
-        }
-        answer
-    }
-
-    /// Encodes the answers whose turn it is.
-    fn release(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(Place::Ready { .. }) = self.places.front() {
-            let Some(Place::Ready { answer, bytes }) = self.places.pop_front() else { break };
-            self.first += 1;
-            self.waiting.shrink(bytes);
-            self.say(answer);
-            moved = true;
-        }
-        moved
-    }
-
-    fn say(&mut self, answer: Answer) {
-        let Some(dialect) = self.speech.dialect() else { return };
-        match answer {
-            Answer::Opened { mut stream, deliveries } => {
-                self.subscribing -= 1;
-                if stream.is_empty() {
-                    stream = self.name();
-                } else if self.streams.has(|name| *name == stream) {
-                    let error = Error::new(Kind::Conflict, "a stream of this name is open");
-                    return dialect.answer(Answer::Error(error), &mut self.outbox);
-                }
-                if let Some(dialect) = self.speech.dialect() {
-                    dialect.acknowledge(&stream, &mut self.outbox);
-                }
-                self.streams.open(stream, deliveries);
-            }
-            Answer::End { stream } => {
-                if self.streams.end(|name| *name == stream) {
-                    dialect.push(&stream, Push::Complete, &mut self.outbox);
-                    dialect.acknowledge(&stream, &mut self.outbox);
-                } else {
-                    let error = Error::new(Kind::NotFound, "no stream of this name is open");
-                    dialect.answer(Answer::Error(error), &mut self.outbox);
-                }
-            }
-            answer => dialect.answer(answer, &mut self.outbox),
-        }
-    }
-
-    /// A name for a stream that was given none.
-    fn name(&mut self) -> StreamName {
-        loop {
-            self.names_given += 1;
-            let name = format!("s{}", self.names_given);
-            if !self.streams.has(|known| **known == *name) {
-                return name.into();
-            }
-        }
+        let moved = self.ordered.poll_answers(context);
+        let Some(dialect) = self.speech.dialect() else { return moved };
+        moved | self.ordered.release(dialect, &mut self.outbox)
     }
 
     fn poll_pushes(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(dialect) = self.speech.dialect() else { return false };
         let mut moved = false;
-        while !self.streams.is_empty() && self.outbox.bytes() < PUSH_BYTES_MAX {
-            let Poll::Ready((name, yielded)) = self.streams.poll_next(context) else { break };
-            let Some(dialect) = self.speech.dialect() else { break };
-            let push = match &yielded {
-                Yielded::Event(event) => Push::Event(event),
-                Yielded::Complete => Push::Complete,
-                Yielded::Failed(error) => Push::Failed(error),
-            };
-            dialect.push(&name, push, &mut self.outbox);
+        while self.outbox.bytes() < PUSH_BYTES_MAX
+            && self.ordered.poll_push(context, dialect, &mut self.outbox)
+        {
             moved = true;
         }
         moved
@@ -357,13 +212,8 @@ impl<P: Pipeline> Session<P> {
     fn begin_drain(&mut self) {
         self.draining = true;
         self.rest = Vec::new();
-        let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-        let open: Vec<StreamName> = self.streams.keys().cloned().collect();
-        for name in open {
-            self.streams.end(|known| *known == name);
-            if let Some(dialect) = self.speech.dialect() {
-                dialect.push(&name, Push::Failed(&error), &mut self.outbox);
-            }
+        if let Some(dialect) = self.speech.dialect() {
+            self.ordered.begin_drain(dialect, &mut self.outbox);
         }
     }
 
@@ -403,26 +253,5 @@ impl<P: Pipeline> Session<P> {
             }
         };
         let _: Result<io::Result<()>, _> = timeout(LINGER, discard).await;
-    }
-}
-
-/// What an answer that waits costs the byte budget.
-fn cost(answer: &Answer) -> usize {
-    match answer {
-        Answer::Message(message) => message.payload.len(),
-        Answer::Error(error) => error.as_failed().map_or(0, |failed| failed.body.len()) + error.text().len(),
-        _ => 0,
-    }
-}
-
-impl<P: Pipeline> Drop for Session<P> {
-    fn drop(&mut self) {
-        let cancelled = self.in_flight.len();
-        if cancelled > 0 {
-            self.gate.meters.vanished_total.increment();
-            self.gate.meters.in_flight.add(-i64::try_from(cancelled).expect("a connection has few requests"));
-            // Before anything else goes: permits and slots are free from here on.
-            self.in_flight.clear();
-        }
     }
 }

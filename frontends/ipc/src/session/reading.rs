@@ -2,19 +2,16 @@
 //! within a message.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{BufMut, Bytes};
-use contract::{Charge, Error, Headers, Kind, Outcome, Pipeline, Request, Target, TraceContext};
+use bytes::BufMut;
+use contract::{Error, Kind, Outcome, Pipeline, Target};
 use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
-use wire::inflight::{Panicked, Started};
 
-use super::{Place, Session, Speech, WATCH_EVERY, cost};
-use crate::exchange::{Answer, Said, StreamName};
+use super::{Session, Speech, WATCH_EVERY};
+use crate::exchange::{Answer, Said};
 use crate::frame::{Decoder, Partial};
 use crate::raw::RawJson;
 use crate::v1::Version1;
@@ -117,83 +114,15 @@ impl<P: Pipeline> Session<P> {
     fn take(&mut self, said: Said, received: Instant) {
         match said {
             Said::Task { kind, payload, charge } => {
-                self.ask(Target::Task(kind), payload, received, charge, None);
+                self.ordered.ask(Target::Task(kind), payload, received, charge, None);
             }
-            Said::Subscribe { pattern, stream } => {
-                if self.streams.len() + self.subscribing >= self.bounds.streams_max {
-                    let error = Error::new(Kind::Overloaded, "this connection is at its limit of streams");
-                    return self.ready(Answer::Error(error));
-                }
-                self.subscribing += 1;
-                self.ask(
-                    Target::Subscribe(pattern),
-                    Bytes::new(),
-                    received,
-                    None,
-                    Some(stream.unwrap_or_default()),
-                );
-            }
-            Said::Plain(answer) => self.ready(answer),
+            Said::Subscribe { pattern, stream } => self.ordered.subscribe(pattern, stream, received),
+            Said::Plain(answer) => self.ordered.ready(answer),
             Said::Last(answer) => {
                 self.ending = true;
-                self.ready(answer);
+                self.ordered.ready(answer);
             }
         }
-    }
-
-    /// Asks the pipeline; the answer has its place from now on.
-    fn ask(
-        &mut self,
-        target: Target,
-        payload: Bytes,
-        received: Instant,
-        charge: Option<Charge>,
-        subscribes: Option<StreamName>,
-    ) {
-        let request = Request {
-            target,
-            headers: Headers::new(),
-            payload,
-            received,
-            deadline: self.gate.deadline(received, None),
-            idempotent: false,
-            ordered: true,
-            trace: TraceContext::start(),
-            origin: Arc::clone(&self.origin),
-        };
-        let pipeline = &mut self.gate.pipeline;
-        let started = match catch_unwind(AssertUnwindSafe(|| pipeline.call(request))) {
-            Ok(future) => self.in_flight.start(future).ok().expect("no more is heard than there are slots"),
-            Err(panic) => Started::Over(Err(Panicked::of(&*panic))),
-        };
-        match started {
-            Started::Running(slot) => {
-                self.gate.meters.in_flight.add(1);
-                if self.numbers.len() <= slot {
-                    self.numbers.resize(slot + 1, 0);
-                }
-                self.numbers[slot] = self.first + self.places.len() as u64;
-                self.places.push_back(Place::Running { _charge: charge, subscribes });
-            }
-            Started::Over(outcome) => {
-                let answer = self.answer(outcome, subscribes);
-                self.wait(answer);
-            }
-        }
-    }
-
-    pub(super) fn ready(&mut self, answer: Answer) {
-        if matches!(&answer, Answer::Error(_) | Answer::Version) {
-            self.gate.meters.protocol_errors_total.increment();
-        }
-        self.wait(answer);
-    }
-
-    /// Gives an answer its place behind those before it.
-    fn wait(&mut self, answer: Answer) {
-        let bytes = cost(&answer);
-        self.waiting.grow_always(bytes);
-        self.places.push_back(Place::Ready { answer, bytes });
     }
 
     /// After bytes were heard: a new message, or a new part of one, has its own deadline.
