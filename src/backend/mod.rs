@@ -11,6 +11,7 @@ use contract::{Error, Reply, Request};
 
 pub mod embedded;
 pub mod incoming;
+pub mod nats;
 pub mod outgoing;
 
 /// Carries requests out.
