@@ -14,3 +14,12 @@ mod suite;
 mod embedded;
 #[path = "backend/model.rs"]
 mod model;
+
+#[path = "fixtures/certificates.rs"]
+mod certificates;
+#[path = "backend/nats.rs"]
+mod nats;
+#[path = "fixtures/nats_server.rs"]
+mod nats_server;
+#[path = "fixtures/operator.rs"]
+mod operator;

@@ -13,6 +13,7 @@ pub use crate::metrics::Reading;
 
 pub mod embedded;
 pub mod incoming;
+pub mod nats;
 pub mod outgoing;
 
 /// Carries requests out.

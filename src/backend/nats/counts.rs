@@ -1,0 +1,34 @@
+//! What the backend counts over its life, shared by every connection it ever had.
+
+use contract::Counter;
+
+/// Counters; each only grows.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Requests handed to a connection.
+    pub(super) requests: Counter,
+    /// Publishes handed to a connection.
+    pub(super) published: Counter,
+    /// Messages given to subscriptions.
+    pub(super) delivered: Counter,
+    /// Connections made after the first of each pool member.
+    pub(super) reconnects: Counter,
+    /// Attempts to connect that failed.
+    pub(super) connect_failures: Counter,
+    /// Replies whose request had gone.
+    pub(super) late_replies: Counter,
+    /// Second and further replies to one request.
+    pub(super) double_replies: Counter,
+    /// Messages in an inbox that name no request.
+    pub(super) foreign_replies: Counter,
+    /// Requests refused because the inbox was full.
+    pub(super) inbox_full: Counter,
+    /// Messages that a subscription's queue dropped because its reader was slow.
+    pub(super) dropped_slow: Counter,
+    /// Times the client library said that it dropped messages itself.
+    pub(super) dropped_unseen: Counter,
+    /// Messages kept from subscriptions because their subject is reserved or not a subject.
+    pub(super) kept_back: Counter,
+    /// Permission violations the server told of.
+    pub(super) violations: Counter,
+}

@@ -1,0 +1,32 @@
+//! Headers between the gateway's list and the map of the client library.
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use contract::{Headers, Request};
+
+use crate::backend::incoming;
+use crate::backend::outgoing::{self, Name, RequestId};
+
+/// The headers that go out with a request.
+pub(super) fn outgoing(request: &Request) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    outgoing::visit(request, &RequestId::random(), |name, value| {
+        let name = match name {
+            Name::Own(name) => Ok(HeaderName::from_static(name)),
+            Name::Peer(name) => name.parse(),
+        };
+        // Both were checked when they were made; the library is only stricter about what cannot occur.
+        if let (Ok(name), Ok(value)) = (name, value.parse::<HeaderValue>()) {
+            map.append(name, value);
+        }
+    });
+    map
+}
+
+/// The headers that came with a message. The library's map keeps the order of values under one name only.
+pub(super) fn incoming(map: Option<HeaderMap>) -> Headers {
+    let Some(map) = map else { return Headers::new() };
+    let entries = map.iter().flat_map(|(name, values)| {
+        values.iter().map(move |value| (AsRef::<str>::as_ref(name), value.as_str()))
+    });
+    incoming::headers(entries)
+}

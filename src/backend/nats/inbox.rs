@@ -1,0 +1,550 @@
+//! The reply inbox of one connection: a slab of slots behind one wildcard subscription.
+//!
+//! A reply's subject is `<prefix>.<token>.<id>`. The token is 22 random characters, drawn anew for each
+//! connection, so nobody who has not been asked can guess an inbox. The id is a slot's index and its
+//! generation as 16 hex digits: finding the slot is reading digits at a fixed place, with no hashing, no
+//! formatting and no allocation. A slot gets a new generation whenever it is given back, so a reply that comes
+//! after its request was dropped finds another generation, is counted as late, and reaches nobody.
+//!
+//! `async_nats::Client::request` is not used because it keeps a map entry for every request that timed out or
+//! was dropped, for as long as the connection lives.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use async_nats::Message;
+use bytes::Bytes;
+
+use super::counts::Counts;
+
+/// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
+const INDEX_BITS: u32 = 24;
+/// The most slots that can be asked for.
+pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - SPARE;
+/// Slots beyond the limit that only the connection's own round trips may use, so that a full inbox can still
+/// be measured and flushed.
+const SPARE: usize = 16;
+/// Slots made at a time, so that a quiet connection holds few.
+const CHUNK: usize = 256;
+/// Hex digits of an id.
+const ID_LEN: usize = 16;
+/// Characters of a token: 22 of 62 are 131 bits.
+const TOKEN_LEN: usize = 22;
+
+/// The slab of one connection.
+pub(super) struct Inbox {
+    /// `<prefix>.<token>.`
+    stem: Box<[u8]>,
+    chunks: Box<[OnceLock<Box<[Slot]>>]>,
+    free: Mutex<Free>,
+    slots_max: usize,
+    used: AtomicUsize,
+    counts: Arc<Counts>,
+}
+
+/// Which slots can be taken.
+struct Free {
+    given_back: Vec<u32>,
+    /// Slots from here on were never taken.
+    fresh: u32,
+    /// Why no slot is given any more.
+    closed: Option<Fault>,
+}
+
+#[derive(Default)]
+struct Slot(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    generation: u64,
+    /// What was published to: permission violations name nothing else.
+    subject: Bytes,
+    phase: Phase,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Free,
+    Waiting(Option<Waker>),
+    Answered(Box<Message>),
+    Failed(Fault),
+    /// Told to the waiting one, and not given back yet.
+    Told,
+}
+
+/// Why a request gets no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The connection ended.
+    Lost,
+    /// The server refused the subject.
+    Denied,
+}
+
+/// Why a slot was not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// All are in use.
+    Full,
+    /// The inbox is closed.
+    Closed(Fault),
+}
+
+/// Who may take a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A request of a peer.
+    Request,
+    /// A round trip of the connection itself.
+    RoundTrip,
+}
+
+impl Inbox {
+    /// An inbox under `prefix` with at most `slots_max` requests in flight (clamped to [`SLOTS_MAX`]).
+    pub(super) fn new(prefix: &str, slots_max: usize, counts: Arc<Counts>) -> Arc<Self> {
+        let slots_max = slots_max.clamp(1, SLOTS_MAX);
+        let mut stem = Vec::with_capacity(prefix.len() + TOKEN_LEN + 2);
+        stem.extend_from_slice(prefix.as_bytes());
+        stem.push(b'.');
+        stem.extend_from_slice(&token());
+        stem.push(b'.');
+        let chunks = (slots_max + SPARE).div_ceil(CHUNK);
+        Arc::new(Self {
+            stem: stem.into_boxed_slice(),
+            chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
+            free: Mutex::new(Free { given_back: Vec::new(), fresh: 0, closed: None }),
+            slots_max,
+            used: AtomicUsize::new(0),
+            counts,
+        })
+    }
+
+    /// The subject to subscribe to.
+    pub(super) fn wildcard(&self) -> String {
+        let stem = std::str::from_utf8(&self.stem).expect("a prefix is UTF-8 and a token is ASCII");
+        format!("{stem}*")
+    }
+
+    /// Takes a slot for what is published to `subject`; the subject may be set later, with
+    /// [`Ticket::reply_subject`], when it is the reply subject itself.
+    pub(super) fn register(self: &Arc<Self>, subject: Bytes, purpose: Purpose) -> Result<Ticket, Refusal> {
+        let mut free = lock(&self.free);
+        if let Some(fault) = free.closed {
+            return Err(Refusal::Closed(fault));
+        }
+        let limit = self.slots_max + if purpose == Purpose::RoundTrip { SPARE } else { 0 };
+        if self.used.load(Ordering::Relaxed) >= limit {
+            return Err(Refusal::Full);
+        }
+        let index = free.given_back.pop().unwrap_or_else(|| {
+            free.fresh += 1;
+            free.fresh - 1
+        });
+        self.used.fetch_add(1, Ordering::Relaxed);
+        // Under the lock of the free list, so that closing sees every slot that was given.
+        let generation = {
+            let mut held = lock(&self.slot(index).0);
+            held.subject = subject;
+            held.phase = Phase::Waiting(None);
+            held.generation
+        };
+        drop(free);
+        Ok(Ticket { inbox: self.clone(), index, generation })
+    }
+
+    /// Takes a slot for a round trip: a message of the connection to its own inbox.
+    pub(super) fn register_round_trip(self: &Arc<Self>) -> Result<Ticket, Refusal> {
+        let ticket = self.register(Bytes::new(), Purpose::RoundTrip)?;
+        lock(&self.slot(ticket.index).0).subject = ticket.reply_subject();
+        Ok(ticket)
+    }
+
+    /// Hands a reply to the request that waits for it, or drops and counts it.
+    pub(super) fn deliver(&self, message: Message) {
+        let Some((slot, generation)) = self.locate(message.subject.as_bytes()) else {
+            return self.counts.foreign_replies.add(1);
+        };
+        let mut held = lock(&slot.0);
+        if held.generation != generation {
+            // An older generation was given back; a newer one was never handed out.
+            let counter = if generation < held.generation {
+                &self.counts.late_replies
+            } else {
+                &self.counts.foreign_replies
+            };
+            return counter.add(1);
+        }
+        match &mut held.phase {
+            Phase::Waiting(waker) => {
+                let waker = waker.take();
+                held.phase = Phase::Answered(Box::new(message));
+                drop(held);
+                wake(waker);
+            }
+            Phase::Free => self.counts.foreign_replies.add(1),
+            Phase::Answered(_) | Phase::Failed(_) | Phase::Told => self.counts.double_replies.add(1),
+        }
+    }
+
+    /// Fails every waiting request that was published to `subject`. Returns how many there were.
+    pub(super) fn deny(&self, subject: &str) -> usize {
+        let fresh = lock(&self.free).fresh;
+        (0..fresh)
+            .filter(|&index| {
+                let mut held = lock(&self.slot(index).0);
+                held.subject == subject.as_bytes() && fail(&mut held, Fault::Denied)
+            })
+            .count()
+    }
+
+    /// Fails every waiting request and gives no slot any more.
+    pub(super) fn close(&self, fault: Fault) {
+        let fresh = {
+            let mut free = lock(&self.free);
+            free.closed.get_or_insert(fault);
+            free.fresh
+        };
+        for index in 0..fresh {
+            fail(&mut lock(&self.slot(index).0), fault);
+        }
+    }
+
+    /// Slots in use.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn locate(&self, subject: &[u8]) -> Option<(&Slot, u64)> {
+        let id = decode(subject.strip_prefix(&*self.stem)?)?;
+        let index = usize::try_from(id & ((1 << INDEX_BITS) - 1)).expect("24 bits fit");
+        let slot = self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)?;
+        Some((slot, id >> INDEX_BITS))
+    }
+
+    fn slot(&self, index: u32) -> &Slot {
+        let index = index as usize;
+        let chunk = self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect());
+        &chunk[index % CHUNK]
+    }
+}
+
+/// A slot taken: resolves to the reply, and gives the slot back when dropped.
+pub(super) struct Ticket {
+    inbox: Arc<Inbox>,
+    index: u32,
+    generation: u64,
+}
+
+impl Ticket {
+    /// The subject to reply to: one allocation of its exact size.
+    pub(super) fn reply_subject(&self) -> Bytes {
+        let mut subject = Vec::with_capacity(self.inbox.stem.len() + ID_LEN);
+        subject.extend_from_slice(&self.inbox.stem);
+        subject.extend_from_slice(&encode(self.generation << INDEX_BITS | u64::from(self.index)));
+        subject.into()
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<Message, Fault>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut held = lock(&self.inbox.slot(self.index).0);
+        match std::mem::replace(&mut held.phase, Phase::Told) {
+            Phase::Waiting(waker) => {
+                let waker = waker
+                    .filter(|waker| waker.will_wake(context.waker()))
+                    .unwrap_or_else(|| context.waker().clone());
+                held.phase = Phase::Waiting(Some(waker));
+                Poll::Pending
+            }
+            Phase::Answered(message) => Poll::Ready(Ok(*message)),
+            Phase::Failed(fault) => Poll::Ready(Err(fault)),
+            Phase::Told | Phase::Free => unreachable!("a ticket is not polled after it resolved"),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        {
+            let mut held = lock(&self.inbox.slot(self.index).0);
+            held.generation = (held.generation + 1) & (u64::MAX >> INDEX_BITS);
+            held.subject = Bytes::new();
+            held.phase = Phase::Free;
+        }
+        lock(&self.inbox.free).given_back.push(self.index);
+        self.inbox.used.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn fail(held: &mut Held, fault: Fault) -> bool {
+    let Phase::Waiting(waker) = &mut held.phase else { return false };
+    let waker = waker.take();
+    held.phase = Phase::Failed(fault);
+    wake(waker);
+    true
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// A panic while a lock is held leaves whole values behind: every change below a lock is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn encode(id: u64) -> [u8; ID_LEN] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; ID_LEN];
+    for (index, byte) in id.to_be_bytes().into_iter().enumerate() {
+        text[index * 2] = DIGITS[usize::from(byte >> 4)];
+        text[index * 2 + 1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+fn decode(text: &[u8]) -> Option<u64> {
+    let text: &[u8; ID_LEN] = text.try_into().ok()?;
+    text.iter().try_fold(0, |id, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(id << 4 | u64::from(digit))
+    })
+}
+
+fn token() -> [u8; TOKEN_LEN] {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut token = [0; TOKEN_LEN];
+    let mut filled = 0;
+    while filled < TOKEN_LEN {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random).expect("the system has random bytes");
+        // 248 is the greatest multiple of 62 in a byte: what is above would favour the first letters.
+        for byte in random.into_iter().filter(|&byte| byte < 248).take(TOKEN_LEN - filled) {
+            token[filled] = LETTERS[usize::from(byte % 62)];
+            filled += 1;
+        }
+    }
+    token
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn inbox(slots_max: usize) -> Arc<Inbox> {
+        Inbox::new("_INBOX", slots_max, Arc::default())
+    }
+
+    fn reply(subject: Bytes, payload: &str) -> Message {
+        Message {
+            subject: subject.try_into().unwrap(),
+            reply: None,
+            payload: Bytes::copy_from_slice(payload.as_bytes()),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    fn register(inbox: &Arc<Inbox>) -> Ticket {
+        inbox.register(Bytes::from_static(b"work"), Purpose::Request).unwrap()
+    }
+
+    #[test]
+    fn a_reply_reaches_its_request_once() {
+        let inbox = inbox(4);
+        let mut ticket = register(&inbox);
+        let subject = ticket.reply_subject();
+        assert_eq!(subject.len(), "_INBOX".len() + 1 + TOKEN_LEN + 1 + ID_LEN);
+        assert!((&mut ticket).now_or_never().is_none());
+        inbox.deliver(reply(subject.clone(), "one"));
+        inbox.deliver(reply(subject.clone(), "two"));
+        assert_eq!((&mut ticket).now_or_never().unwrap().unwrap().payload, "one");
+        inbox.deliver(reply(subject.clone(), "three"));
+        assert_eq!(inbox.counts.double_replies.get(), 2);
+        drop(ticket);
+        inbox.deliver(reply(subject, "four"));
+        assert_eq!(inbox.counts.late_replies.get(), 1);
+        assert_eq!(inbox.used(), 0);
+    }
+
+    #[test]
+    fn a_late_reply_does_not_reach_the_slots_next_request() {
+        let inbox = inbox(1);
+        let old = register(&inbox).reply_subject();
+        let mut ticket = register(&inbox);
+        assert_ne!(old, ticket.reply_subject());
+        inbox.deliver(reply(old, "late"));
+        assert!((&mut ticket).now_or_never().is_none());
+        assert_eq!(inbox.counts.late_replies.get(), 1);
+    }
+
+    #[test]
+    fn a_full_inbox_refuses_requests_and_still_makes_round_trips() {
+        let inbox = inbox(2);
+        let held = [register(&inbox), register(&inbox)];
+        assert_eq!(inbox.register(Bytes::new(), Purpose::Request).err(), Some(Refusal::Full));
+        let ticket = inbox.register_round_trip().unwrap();
+        inbox.deliver(reply(ticket.reply_subject(), ""));
+        assert!(ticket.now_or_never().unwrap().is_ok());
+        drop(held);
+        assert_eq!(inbox.used(), 0);
+    }
+
+    #[test]
+    fn closing_fails_each_waiting_request_once() {
+        let inbox = inbox(300);
+        let tickets: Vec<_> = (0..300).map(|_| register(&inbox)).collect();
+        inbox.deliver(reply(tickets[7].reply_subject(), "in time"));
+        inbox.close(Fault::Lost);
+        for (index, ticket) in tickets.into_iter().enumerate() {
+            let told = ticket.now_or_never().unwrap();
+            assert_eq!(told.is_ok(), index == 7, "{index}");
+        }
+        let refused = inbox.register(Bytes::new(), Purpose::Request).err();
+        assert_eq!(refused, Some(Refusal::Closed(Fault::Lost)));
+        assert_eq!(inbox.used(), 0);
+    }
+
+    #[test]
+    fn a_denied_subject_fails_its_requests_only() {
+        let inbox = inbox(8);
+        let denied = register(&inbox);
+        let mut other = inbox.register(Bytes::from_static(b"other"), Purpose::Request).unwrap();
+        assert_eq!(inbox.deny("work"), 1);
+        assert_eq!(denied.now_or_never().unwrap().err(), Some(Fault::Denied));
+        assert!((&mut other).now_or_never().is_none());
+        let round_trip = inbox.register_round_trip().unwrap();
+        let subject = String::from_utf8(round_trip.reply_subject().to_vec()).unwrap();
+        assert_eq!(inbox.deny(&subject), 1);
+    }
+
+    #[test]
+    fn a_dropped_ticket_leaves_no_waker_behind() {
+        let inbox = inbox(1);
+        let (waker, count) = futures_test_waker();
+        let mut ticket = register(&inbox);
+        let subject = ticket.reply_subject();
+        assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(ticket);
+        inbox.deliver(reply(subject, ""));
+        drop(waker);
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    fn futures_test_waker() -> (Waker, Arc<Nothing>) {
+        let nothing = Arc::new(Nothing);
+        (nothing.clone().into(), nothing)
+    }
+
+    struct Nothing;
+    impl std::task::Wake for Nothing {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn foreign_subjects_are_counted_and_reach_nobody() {
+        let inbox = inbox(2);
+        let mut ticket = register(&inbox);
+        let good = String::from_utf8(ticket.reply_subject().to_vec()).unwrap();
+        let stem = &good[..good.len() - ID_LEN];
+        let foreign = [
+            stem.to_owned(),
+            format!("{stem}0"),
+            format!("{stem}{}", "0".repeat(ID_LEN + 1)),
+            format!("{stem}{}", "f".repeat(ID_LEN)),
+            format!("{stem}{}", "G".repeat(ID_LEN)),
+            format!("_INBOX.{}.{}", "0".repeat(TOKEN_LEN), "0".repeat(ID_LEN)),
+            // A generation that was never handed out, of a slot that is in use and of one that is not.
+            format!("{stem}{}", String::from_utf8_lossy(&encode(9 << INDEX_BITS))),
+            format!("{stem}{}", String::from_utf8_lossy(&encode(1))),
+        ];
+        for (index, subject) in foreign.iter().enumerate() {
+            inbox.deliver(reply(subject.clone().into(), ""));
+            assert_eq!(inbox.counts.foreign_replies.get(), index as u64 + 1, "{subject}");
+        }
+        assert!((&mut ticket).now_or_never().is_none());
+    }
+
+    #[test]
+    fn tokens_are_of_letters_and_digits_and_differ() {
+        let (one, two) = (token(), token());
+        assert_ne!(one, two);
+        assert!(one.iter().chain(&two).all(u8::is_ascii_alphanumeric));
+    }
+
+    proptest! {
+        #[test]
+        fn ids_survive_the_wire(id in any::<u64>()) {
+            prop_assert_eq!(decode(&encode(id)), Some(id));
+        }
+
+        #[test]
+        fn any_text_is_an_id_or_none(text in proptest::collection::vec(any::<u8>(), 0..20)) {
+            if let Some(id) = decode(&text) {
+                prop_assert_eq!(&encode(id)[..], &text[..]);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(8))]
+
+        /// 10,000 ids in random order, some dropped before their reply: everyone gets its own and nothing else.
+        #[test]
+        fn ten_thousand_ids_do_not_cross(seed in any::<u64>()) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let inbox = inbox(512);
+            let mut waiting: Vec<(Ticket, Bytes)> = Vec::new();
+            let mut old: Vec<Bytes> = Vec::new();
+            let (mut registered, mut answered, mut late) = (0, 0, 0);
+            while registered < 10_000 || !waiting.is_empty() {
+                match random.u8(0..4) {
+                    0 | 1 if registered < 10_000 && waiting.len() < 512 => {
+                        let ticket = register(&inbox);
+                        let subject = ticket.reply_subject();
+                        waiting.push((ticket, subject));
+                        registered += 1;
+                    }
+                    2 if !waiting.is_empty() => {
+                        let (ticket, subject) = waiting.swap_remove(random.usize(..waiting.len()));
+                        inbox.deliver(reply(subject.clone(), std::str::from_utf8(&subject).unwrap()));
+                        let got = ticket.now_or_never().expect("answered").expect("a reply");
+                        prop_assert_eq!(&got.payload, &subject);
+                        old.push(subject);
+                        answered += 1;
+                    }
+                    3 if !waiting.is_empty() && random.u8(0..4) == 0 => {
+                        old.push(waiting.swap_remove(random.usize(..waiting.len())).1);
+                    }
+                    _ if !old.is_empty() => {
+                        let subject = old[random.usize(..old.len())].clone();
+                        inbox.deliver(reply(subject, "late"));
+                        late += 1;
+                    }
+                    _ => {}
+                }
+            }
+            prop_assert!(answered > 0);
+            prop_assert_eq!(inbox.counts.late_replies.get(), late);
+            prop_assert_eq!(inbox.counts.double_replies.get() + inbox.counts.foreign_replies.get(), 0);
+            prop_assert_eq!(inbox.used(), 0);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The NATS backend: a pool of connections that recovers by itself.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `settings.rs` | [`Settings`], checked as a whole before anything is connected |
+//! | `pool.rs`, `member.rs`, `backoff.rs` | which connections there are, how they come back, which one is taken |
+//! | `connect.rs`, `link.rs`, `violation.rs` | one connection, from its handshake to its end |
+//! | `inbox.rs` | the replies of one connection |
+//! | `pins.rs` | what must stay in order goes by one connection |
+//! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
+//! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
+//!
+//! A request never waits for a connection: none is `unavailable` at once. It waits for its answer only, and
+//! is told at once when the connection that would bring it is lost.
+
+mod backoff;
+mod connect;
+mod counts;
+mod feed;
+mod headers;
+mod inbox;
+mod link;
+mod member;
+mod pins;
+mod pool;
+mod readings;
+mod settings;
+mod subscribe;
+mod violation;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_nats::message::OutboundMessage;
+use async_nats::{PublishError, StatusCode};
+use bytes::Bytes;
+use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
+use tokio::task::unconstrained;
+use tokio::time::timeout;
+
+use self::inbox::{Fault, Purpose, Refusal};
+use self::link::{Link, Use};
+use self::pins::Pinned;
+use self::pool::Pool;
+pub use self::settings::{
+    Address, Credentials, INBOX_PREFIX_BYTES_MAX, OpenError, POOL_MAX, Settings, Tls, parse_servers,
+};
+use super::{Backend, Health, Reading, incoming};
+
+/// How long closing may take: flushing and closing each connection is bounded, this bounds the whole.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The backend. Cloning shares it.
+#[derive(Clone)]
+pub struct Nats(Arc<Pool>);
+
+impl Nats {
+    /// Opens the backend: checks the settings, starts connecting, and returns without waiting for it. An
+    /// unreachable server is no error; requests are `unavailable` until it is there. Needs a tokio runtime.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        settings.check()?;
+        Ok(Self(Pool::open(settings)))
+    }
+
+    /// Resolves when a connection is there. Waits for ever if none comes.
+    pub async fn reachable(&self) {
+        self.0.reachable().await;
+    }
+}
+
+impl Backend for Nats {
+    type Answer = Answer;
+
+    /// What can be handed over at once is handed over before this returns, so that the order of calls is the
+    /// order of messages; what has to wait queues up in the order of calls, too.
+    fn call(&self, request: Request) -> Answer {
+        // Not bounded by the task's budget: a refusal to go on for that reason would lose the order.
+        let mut work = Box::pin(unconstrained(carry_out(self.0.clone(), request)));
+        // Nobody waits yet; the first poll of the answer says who does.
+        match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Answer(State::Ready(Some(result))),
+            Poll::Pending => Answer(State::Running(work)),
+        }
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    fn readings(&self) -> Vec<Reading> {
+        self.0.readings()
+    }
+
+    async fn close(&self) {
+        let pool = &self.0;
+        pool.stop.cancel();
+        pool.tell();
+        pool.tracker.close();
+        if timeout(CLOSE_LIMIT, pool.tracker.wait()).await.is_err() {
+            tracing::warn!("connections to NATS did not close in time; they end by their pings");
+        }
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Nats").field("settings", &self.0.settings).finish_non_exhaustive()
+    }
+}
+
+/// The answer of the backend to one request. Dropping it gives back all that the request held.
+pub struct Answer(State);
+
+enum State {
+    Ready(Option<Result<Reply, Error>>),
+    Running(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>),
+}
+
+impl Future for Answer {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            State::Ready(result) => {
+                Poll::Ready(result.take().expect("an answer is not polled after it came"))
+            }
+            State::Running(work) => work.as_mut().poll(context),
+        }
+    }
+}
+
+async fn carry_out(pool: Arc<Pool>, request: Request) -> Result<Reply, Error> {
+    if pool.stop.is_cancelled() {
+        return Err(pool.unavailable());
+    }
+    match request.target.clone() {
+        Target::Publish(subject) => publish(&pool, request, subject).await,
+        Target::Request(subject) => ask(&pool, request, subject).await,
+        Target::Subscribe(pattern) => subscribe::subscribe(pool, pattern).await,
+        // The route table turns a message type into a subject; one that has none never gets here.
+        Target::Task(kind) => {
+            Err(Error::new(Kind::NotFound, format!("no subject is known for the message type {}", kind.0)))
+        }
+    }
+}
+
+async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
+    check_reach(pool, &subject)?;
+    let pinned = pool.pins.link(&request.origin, || pool.choose()).await?;
+    let message = message(&pinned.link, request, &subject, None)?;
+    send(pool, &pinned.link, message).await?;
+    drop(pinned.handed_over());
+    pool.counts.published.increment();
+    Ok(Reply::Accepted)
+}
+
+async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
+    check_reach(pool, &subject)?;
+    let pinned = if request.ordered {
+        pool.pins.link(&request.origin, || pool.choose()).await?
+    } else {
+        Pinned::free(pool.take()?)
+    };
+    let link: &Use = &pinned.link;
+    let ticket = link
+        .inbox
+        .register(subject.to_bytes(), Purpose::Request)
+        .map_err(|refusal| refused(pool, refusal))?;
+    let message = message(link, request, &subject, Some(ticket.reply_subject()))?;
+    send(pool, link, message).await?;
+    let _link = pinned.handed_over();
+    pool.counts.requests.increment();
+    match ticket.await {
+        Ok(reply) if reply.status == Some(StatusCode::NO_RESPONDERS) => {
+            Err(Error::new(Kind::NoResponders, "nobody listens on the subject"))
+        }
+        Ok(reply) => incoming::reply(headers::incoming(reply.headers), reply.payload).map(Reply::Message),
+        Err(Fault::Lost) => {
+            let error = pool.unavailable().with_outcome(Outcome::Unknown);
+            Err(error.with_cause("the connection was lost before the answer came"))
+        }
+        Err(Fault::Denied) => Err(link::denied()),
+    }
+}
+
+fn check_reach(pool: &Pool, subject: &Subject) -> Result<(), Error> {
+    if pool.is_out_of_reach(subject.as_str()) {
+        return Err(Error::new(Kind::Denied, "the subject is reserved"));
+    }
+    Ok(())
+}
+
+/// The message for a link. The payload's size is checked before headers are made for it.
+fn message(
+    link: &Link,
+    request: Request,
+    subject: &Subject,
+    reply: Option<Bytes>,
+) -> Result<OutboundMessage, Error> {
+    if request.payload.len() > link.payload_bytes_max() {
+        return Err(too_large(link));
+    }
+    let subject = subject.to_bytes().try_into().expect("a subject is UTF-8");
+    let reply = reply.map(|reply| reply.try_into().expect("an inbox subject is ASCII"));
+    let headers = Some(headers::outgoing(&request));
+    Ok(OutboundMessage { subject, reply, payload: request.payload, headers })
+}
+
+/// Hands a message over; waits while the link's queue is full, for as long as the caller does.
+async fn send(pool: &Pool, link: &Link, message: OutboundMessage) -> Result<(), Error> {
+    link.publish(message).await.map_err(|error: PublishError| match error.kind() {
+        async_nats::PublishErrorKind::MaxPayloadExceeded => too_large(link),
+        async_nats::PublishErrorKind::InvalidSubject => {
+            Error::new(Kind::Invalid, "not a subject to publish to").with_cause(error)
+        }
+        async_nats::PublishErrorKind::Send => pool.unavailable().with_cause(error),
+    })
+}
+
+fn too_large(link: &Link) -> Error {
+    let bytes_max = link.payload_bytes_max();
+    Error::new(Kind::TooLarge, format!("headers and payload are over the {bytes_max} bytes that NATS takes"))
+}
+
+fn refused(pool: &Pool, refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Full => {
+            pool.counts.inbox_full.increment();
+            Error::new(Kind::Overloaded, "too many requests wait for NATS")
+        }
+        Refusal::Closed(Fault::Lost) => pool.unavailable(),
+        Refusal::Closed(Fault::Denied) => {
+            Error::new(Kind::Unavailable, "NATS does not permit the gateway to receive replies")
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The pool: its members, the choice among them, and how it grows and shrinks.
+//!
+//! Choosing takes, of two members picked at random, the one with less in flight: nearly as even as asking all
+//! of them, at the cost of two. Growth is asked for by a request that found its link too busy; shrinking is
+//! decided once fewer links have been enough for a while, and never takes a link with subscriptions, because
+//! moving one loses messages.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use contract::{Error, Kind};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::counts::Counts;
+use super::link::{Link, Use};
+use super::member::{Member, State};
+use super::pins::Pins;
+use super::settings::{Address, Settings};
+
+/// What a refused request is told to wait: about the time of a reconnect to a server that is back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often clients that are gone are forgotten and the size is looked at.
+const UPKEEP: Duration = Duration::from_secs(1);
+/// The most addresses that are remembered; clusters are smaller.
+const ADDRESSES_MAX: usize = 256;
+
+/// Shared by everything of one backend.
+pub(super) struct Pool {
+    pub(super) settings: Settings,
+    pub(super) counts: Arc<Counts>,
+    pub(super) servers: Servers,
+    pub(super) pins: Pins,
+    /// The backend closes.
+    pub(super) stop: CancellationToken,
+    /// Every task of the backend.
+    pub(super) tracker: TaskTracker,
+    members: ArcSwap<Vec<Arc<Member>>>,
+    next_member: AtomicU64,
+    /// Links that finish their work and go.
+    parting: Mutex<Vec<Weak<Link>>>,
+    grow: Notify,
+    changed: watch::Sender<()>,
+}
+
+impl Pool {
+    pub(super) fn open(settings: Settings) -> Arc<Self> {
+        let pool = Arc::new(Self {
+            servers: Servers(Mutex::new(settings.servers.clone())),
+            settings,
+            counts: Arc::default(),
+            pins: Pins::default(),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            members: ArcSwap::default(),
+            next_member: AtomicU64::new(0),
+            parting: Mutex::default(),
+            grow: Notify::new(),
+            changed: watch::Sender::new(()),
+        });
+        (0..pool.settings.pool_min).for_each(|_| pool.add_member());
+        pool.tracker.spawn(pool.clone().keep_up());
+        pool
+    }
+
+    /// A link for work that is bound to no other: fresh ones first, then one that retires.
+    pub(super) fn choose(&self) -> Result<Arc<Link>, Error> {
+        let members = self.members.load();
+        let mut fresh = Fewer::default();
+        if members.len() > 2 {
+            let one = fastrand::usize(..members.len());
+            let other = (one + fastrand::usize(1..members.len())) % members.len();
+            for index in [one, other] {
+                fresh.offer(members[index].link(), Link::is_fresh);
+            }
+        }
+        if fresh.0.is_none() {
+            members.iter().for_each(|member| fresh.offer(member.link(), Link::is_fresh));
+        }
+        if let Some((link, in_flight)) = fresh.0 {
+            if in_flight >= self.settings.in_flight_per_connection && members.len() < self.settings.pool_max {
+                self.grow.notify_one();
+            }
+            return Ok(link);
+        }
+        let mut open = Fewer::default();
+        members.iter().for_each(|member| open.offer(member.link(), Link::is_open));
+        open.0.map(|(link, _)| link).ok_or_else(|| self.unavailable())
+    }
+
+    /// As [`Self::choose`], counted as in flight.
+    pub(super) fn take(&self) -> Result<Use, Error> {
+        self.choose().map(Use::of)
+    }
+
+    /// The link for a new subscription: the fresh one with the fewest.
+    pub(super) fn choose_for_subscription(&self) -> Option<Arc<Link>> {
+        let links = self.members().into_iter().filter_map(|member| member.link());
+        links.filter(|link| link.is_fresh()).min_by_key(|link| link.subscriptions())
+    }
+
+    /// Waits until there is a link for a subscription.
+    pub(super) async fn wait_for_subscription(&self) -> Arc<Link> {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Some(link) = self.choose_for_subscription() {
+                return link;
+            }
+            // The sender lives as long as this pool.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Whether no peer may name the subject or pattern, and no message on it is ever delivered: what is
+    /// reserved, and what lies below the inbox prefix.
+    pub(super) fn is_out_of_reach(&self, subject: &str) -> bool {
+        let below_inbox = || subject.strip_prefix(self.settings.inbox_prefix.as_str());
+        subject.starts_with(['$', '_'])
+            || below_inbox().is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    /// There is no connection.
+    pub(super) fn unavailable(&self) -> Error {
+        if self.stop.is_cancelled() {
+            return Error::new(Kind::Unavailable, "the gateway is closing its connections to NATS");
+        }
+        Error::new(Kind::Unavailable, "no connection to NATS").with_retry_after(RETRY_AFTER)
+    }
+
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        self.members.load().to_vec()
+    }
+
+    /// Links that finish their work and go.
+    pub(super) fn parting(&self) -> Vec<Arc<Link>> {
+        let mut parting = self.lock_parting();
+        parting.retain(|link| link.upgrade().is_some_and(|link| link.is_open()));
+        parting.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// A link that its member has replaced, or that has no member any more.
+    pub(super) fn part_with(self: &Arc<Self>, link: Arc<Link>) {
+        self.parting();
+        self.lock_parting().push(Arc::downgrade(&link));
+        let pool = self.clone();
+        self.tracker.spawn(async move { link.leave(pool.stop.cancelled()).await });
+    }
+
+    /// Something changed that others may wait for.
+    pub(super) fn tell(&self) {
+        self.changed.send_replace(());
+    }
+
+    fn add_member(self: &Arc<Self>) {
+        let member = Member::new(self.next_member.fetch_add(1, Ordering::Relaxed));
+        self.members.rcu(|members| {
+            let mut members = Vec::clone(members);
+            members.push(member.clone());
+            members
+        });
+        self.tracker.spawn(member.live(self.clone()));
+    }
+
+    async fn keep_up(self: Arc<Self>) {
+        let idle_shrink = self.settings.idle_shrink;
+        let mut upkeep = interval(UPKEEP.min(idle_shrink));
+        let mut probe = interval(self.settings.probe_interval);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut enough_since: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.grow.notified() => self.grow(),
+                _ = upkeep.tick() => {
+                    self.pins.purge();
+                    if !self.fewer_are_enough() {
+                        enough_since = None;
+                    } else if enough_since.get_or_insert_with(Instant::now).elapsed() >= idle_shrink {
+                        enough_since = None;
+                        self.shrink();
+                    }
+                }
+                _ = probe.tick() => self.probe(),
+            }
+        }
+    }
+
+    /// Opens another link if every one there is, is connected and too busy.
+    fn grow(self: &Arc<Self>) {
+        let members = self.members();
+        let busy = |member: &Arc<Member>| {
+            member.link().is_some_and(|link| link.in_flight() >= self.settings.in_flight_per_connection)
+        };
+        if members.len() < self.settings.pool_max && members.iter().all(busy) {
+            tracing::info!(size = members.len() + 1, "the NATS pool grows");
+            self.add_member();
+        }
+    }
+
+    /// Whether one link fewer would be at most half as busy as makes the pool grow: the half keeps it from
+    /// growing and shrinking by turns.
+    fn fewer_are_enough(&self) -> bool {
+        let members = self.members();
+        let in_flight: usize =
+            members.iter().filter_map(|member| member.link()).map(|link| link.in_flight()).sum();
+        members.len() > self.settings.pool_min
+            && in_flight <= (members.len() - 1) * self.settings.in_flight_per_connection / 2
+    }
+
+    fn shrink(&self) {
+        let unused = |member: &&Arc<Member>| member.link().is_none_or(|link| link.subscriptions() == 0);
+        let Some(leaving) = self.members().iter().rfind(unused).cloned() else { return };
+        self.members.rcu(|members| {
+            members.iter().filter(|member| member.id != leaving.id).cloned().collect::<Vec<_>>()
+        });
+        tracing::info!(size = self.members.load().len(), "the NATS pool shrinks");
+        leaving.stop();
+    }
+
+    fn probe(&self) {
+        for link in self.members().iter().filter_map(|member| member.link()) {
+            let limit = self.settings.probe_interval;
+            self.tracker.spawn(async move {
+                // A link that does not answer ends by its pings.
+                let _ = link.round_trip(limit).await;
+            });
+        }
+    }
+
+    fn lock_parting(&self) -> MutexGuard<'_, Vec<Weak<Link>>> {
+        self.parting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a member is connected and can carry requests.
+    pub(super) fn is_reachable(&self) -> bool {
+        !self.stop.is_cancelled()
+            && self.members.load().iter().any(|member| {
+                matches!(member.state(), State::Connected | State::Retiring)
+                    && member.link().is_some_and(|link| !link.is_deaf())
+            })
+    }
+
+    /// Resolves when [`Self::is_reachable`].
+    pub(super) async fn reachable(&self) {
+        let mut changed = self.changed.subscribe();
+        while !self.is_reachable() {
+            // The sender lives as long as this pool.
+            let _ = changed.changed().await;
+        }
+    }
+}
+
+/// The one with less in flight of those offered.
+#[derive(Default)]
+struct Fewer(Option<(Arc<Link>, usize)>);
+
+impl Fewer {
+    fn offer(&mut self, link: Option<Arc<Link>>, is_good: impl Fn(&Link) -> bool) {
+        let Some(link) = link.filter(|link| is_good(link)) else { return };
+        let in_flight = link.in_flight();
+        if self.0.as_ref().is_none_or(|(_, fewest)| in_flight < *fewest) {
+            self.0 = Some((link, in_flight));
+        }
+    }
+}
+
+/// The addresses known: those of the settings, and those that servers told of.
+pub(super) struct Servers(Mutex<Vec<Address>>);
+
+impl Servers {
+    /// The address for an attempt: members begin at different ones, and each goes on to the next.
+    pub(super) fn address(&self, turn: usize) -> Address {
+        let known = self.lock();
+        known[turn % known.len()].clone()
+    }
+
+    /// Takes over addresses a server told of.
+    pub(super) fn learn(&self, others: &[Address], discover: bool) {
+        let mut known = self.lock();
+        for other in others.iter().filter(|_| discover) {
+            let is_known = known.iter().any(|address| address.redacted() == other.redacted());
+            if !is_known && known.len() < ADDRESSES_MAX {
+                known.push(other.clone());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Address>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
