@@ -1,6 +1,8 @@
 //! The assembly: the only module that sees everything. It opens the backend, takes every address, and only
 //! then serves; and it takes everything down again in the opposite order.
 
+mod backends;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
-use crate::backend::embedded::{self, Embedded};
+use crate::backend::embedded::Embedded;
+use crate::backend::nats::{self, Nats};
 use crate::config::{self, Config};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
@@ -29,6 +32,9 @@ pub enum StartError {
     /// The admin listener's address could not be taken.
     #[error(transparent)]
     Admin(#[from] crate::admin::BindError),
+    /// The NATS backend's settings do not fit together, or a file of theirs cannot be read.
+    #[error(transparent)]
+    Nats(#[from] nats::OpenError),
     /// Two parts of the program chose one metric name: a mistake in the program.
     #[error(transparent)]
     Metric(#[from] MetricError),
@@ -79,16 +85,13 @@ impl Gateway {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         match config.backend {
             config::Backend::Embedded => {
-                let settings = embedded::Settings {
-                    payload_bytes_max: config.embedded.payload_bytes_max,
-                    subscription_messages_max: config.embedded.subscription_capacity,
-                    demo: config.embedded.demo,
-                    tick: config.embedded.tick,
-                    ..embedded::Settings::default()
-                };
-                Self::start_with(config, Embedded::open(settings)).await
+                let backend = Embedded::open(backends::embedded(&config.embedded));
+                Self::start_with(config, backend).await
             }
-            config::Backend::Nats => unreachable!("until the NATS backend is there"),
+            config::Backend::Nats => {
+                let backend = Nats::open(backends::nats(&config)?)?;
+                Self::start_with(config, backend).await
+            }
         }
     }
 

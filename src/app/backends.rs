@@ -1,0 +1,56 @@
+//! From the configuration to the backends' own settings.
+
+use crate::backend::{embedded, nats};
+use crate::config::{self, Config};
+
+/// The embedded broker's.
+pub(super) fn embedded(config: &config::Embedded) -> embedded::Settings {
+    embedded::Settings {
+        payload_bytes_max: config.payload_bytes_max,
+        subscription_messages_max: config.subscription_capacity,
+        demo: config.demo,
+        tick: config.tick,
+        ..embedded::Settings::default()
+    }
+}
+
+/// The NATS pool's. Addresses were checked with the configuration; whatever the library finds wrong with one
+/// nevertheless is told, never taken for "no NATS".
+pub(super) fn nats(config: &Config) -> Result<nats::Settings, nats::OpenError> {
+    let settings = &config.nats;
+    let servers = settings.urls.iter().map(|url| url.expose().parse()).collect::<Result<_, _>>()?;
+    let credentials = match &settings.credentials {
+        config::Credentials::None => nats::Credentials::None,
+        config::Credentials::Password { user, password } => {
+            nats::Credentials::UserPassword { user: user.clone(), password: password.expose().to_owned() }
+        }
+        config::Credentials::Token(token) => nats::Credentials::Token(token.expose().to_owned()),
+        config::Credentials::Nkey(seed) => nats::Credentials::NkeySeed(seed.expose().to_owned()),
+        config::Credentials::File(path) => nats::Credentials::CredentialsFile(path.clone()),
+    };
+    let (certificate, key) = settings.tls.identity.clone().unzip();
+    Ok(nats::Settings {
+        servers,
+        pool_min: settings.pool_connections_min,
+        pool_max: settings.pool_connections_max,
+        in_flight_per_connection: settings.in_flight_per_connection,
+        idle_shrink: settings.idle_shrink,
+        connect_timeout: settings.connect_timeout,
+        reconnect_attempts_max: settings.reconnect_attempts_max.unwrap_or(0),
+        reconnect_delay_max: settings.reconnect_delay_max,
+        ping_interval: settings.ping_interval,
+        inbox_prefix: settings.inbox_prefix.clone(),
+        inbox_slots_max: settings.inbox_slots_max,
+        subscription_capacity: settings.subscription_capacity,
+        publish_queue: settings.publish_queue,
+        credentials,
+        tls: nats::Tls {
+            required: settings.tls.required,
+            first: settings.tls.first,
+            ca: settings.tls.ca_file.clone(),
+            certificate,
+            key,
+        },
+        ..nats::Settings::default()
+    })
+}
