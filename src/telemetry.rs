@@ -100,8 +100,15 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, LogError> {
             return Err(LogError::Level { word: (*word).to_owned() });
         }
     }
+    // A level alone means this program; a directive for a library is said in so many words.
+    let libraries =
+        if words.len() == 1 && LEVELS[1..4].iter().any(|level| level.eq_ignore_ascii_case(words[0])) {
+            crate::backend::nats::LIBRARY_LOG
+        } else {
+            ""
+        };
     EnvFilter::builder()
-        .parse(words.join(","))
+        .parse(words.join(",") + libraries)
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })
 }
 

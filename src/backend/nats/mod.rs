@@ -51,6 +51,10 @@ pub use self::settings::{
 };
 use super::{Backend, Health, Reading, incoming};
 
+/// What a plain log level says of the client library: it tells each connect and disconnect, which the pool
+/// tells too, in its own words.
+pub const LIBRARY_LOG: &str = ",async_nats=error";
+
 /// How long closing may take: flushing and closing each connection is bounded, this bounds the whole.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
