@@ -20,6 +20,7 @@ mod certificates;
 #[path = "backend/nats.rs"]
 mod nats;
 #[path = "fixtures/nats_server.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod nats_server;
 #[path = "fixtures/operator.rs"]
 mod operator;

@@ -180,7 +180,9 @@ async fn round_trip(client: &Client) {
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
-    pairs.iter().for_each(|(name, value)| map.append(*name, *value));
+    for (name, value) in pairs {
+        map.append(*name, *value);
+    }
     map
 }
 

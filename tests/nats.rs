@@ -1,0 +1,22 @@
+//! The NATS backend over a real nats-server: recovery, order, limits, permissions, the size of the pool.
+//! What every backend must do is in `tests/backend.rs`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests state their expectations with unwrap, in functions they share too"
+)]
+
+#[path = "fixtures/nats_server.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod nats_server;
+#[path = "nats/scene.rs"]
+mod scene;
+
+#[path = "nats/lame_duck.rs"]
+mod lame_duck;
+#[path = "nats/limits.rs"]
+mod limits;
+#[path = "nats/permissions.rs"]
+mod permissions;
+#[path = "nats/recovery.rs"]
+mod recovery;
