@@ -10,7 +10,6 @@ mod buffers;
 mod exchange;
 mod frame;
 mod inflight;
-mod json;
 mod outbox;
 mod raw;
 mod session;

@@ -3,7 +3,17 @@
 //! | module | holds |
 //! |---|---|
 //! | [`message`] | the messages themselves, whatever their form |
+//! | [`binary`] | version 2 of the IPC protocol: from the body of a frame to a message, and back to a frame |
+//! | [`frame`] | where a frame ends, for versions 1 and 2 of the IPC protocol |
+//! | [`json`] | the JSON envelope, and JSON as bytes: where a document ends, and whether it is one |
+//! | [`sink`] | where encoders write |
 
+pub mod binary;
+pub mod frame;
+pub mod json;
 pub mod message;
+mod parts;
+pub mod sink;
 
-pub use message::{Id, Inbound, Outbound, Question};
+pub use message::{Id, Inbound, Outbound, Question, Refusal};
+pub use sink::Sink;
