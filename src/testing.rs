@@ -31,6 +31,7 @@ pub(crate) fn request(target: Target) -> Request {
         deadline: received + Duration::from_secs(10),
         idempotent: false,
         ordered: false,
+        queue: None,
         trace: TraceContext::start(),
         origin: origin(identity),
     }

@@ -138,6 +138,7 @@ fn request(subject: &'static str, payload: impl Into<Bytes>) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        queue: None,
         trace: TraceContext::start(),
         origin: Origin { door: "test", identity, address: PeerAddress::Unix, connection: 1 }.into(),
     }

@@ -157,6 +157,7 @@ impl<P: Pipeline> Session<P> {
             deadline: self.gate.deadline(received, None),
             idempotent: false,
             ordered: true,
+            queue: None,
             trace: TraceContext::start(),
             origin: Arc::clone(&self.origin),
         };
