@@ -12,5 +12,7 @@ mod suite;
 
 #[path = "backend/embedded.rs"]
 mod embedded;
+#[path = "backend/hub.rs"]
+mod hub;
 #[path = "backend/model.rs"]
 mod model;
