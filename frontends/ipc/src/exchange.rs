@@ -13,6 +13,7 @@ pub(crate) type StreamName = Box<str>;
 
 /// What the peer said.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost each message")]
 pub(crate) enum Said {
     /// A request, to be answered in its turn.
     Task { kind: MessageType, payload: Bytes, charge: Option<Charge> },

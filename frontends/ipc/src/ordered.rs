@@ -116,6 +116,7 @@ impl<P: Pipeline> Ordered<P> {
             deadline: self.gate.deadline(received, None),
             idempotent: false,
             ordered: true,
+            queue: None,
             trace: TraceContext::start(),
             origin: Arc::clone(&self.origin),
         };

@@ -214,6 +214,7 @@ impl<P: Pipeline> Conversation<P> {
             deadline: self.gate.deadline(received, question.timeout),
             idempotent: question.idempotent,
             ordered: false,
+            queue: question.queue,
             trace: question.trace.unwrap_or_else(TraceContext::start),
             origin: Arc::clone(&self.origin),
         };

@@ -148,6 +148,6 @@ impl Task {
         };
         self.pool.counts.delivered.increment();
         let headers = headers::incoming(message.headers);
-        self.feed.push(Delivery { subject, headers, payload: message.payload, position: None });
+        self.feed.push(Delivery::new(subject, headers, message.payload));
     }
 }
