@@ -168,12 +168,13 @@ impl Model {
         count > self.bounds.messages_max || (bytes > self.bounds.bytes_max && count > 1)
     }
 
-    fn lost(items: &[Item]) -> Option<Option<u64>> {
+    /// How many these are; `None` when nobody can know.
+    fn lost(items: &[Item]) -> Option<u64> {
         let losses = items.iter().map(|item| match item {
             Item::Message(..) => Some(1),
             Item::Lost(lost) => *lost,
         });
-        (!items.is_empty()).then(|| losses.sum())
+        losses.sum()
     }
 
     fn put(&mut self, subject: &'static str, bytes: usize) {
@@ -182,19 +183,17 @@ impl Model {
         }
         let same = |item: &Item| matches!(item, Item::Message(known, _) if *known == subject);
         let latest = self.bounds.policy == QueuePolicy::LatestBySubject;
-        let written = match self.items.iter().position(same).filter(|_| latest) {
-            Some(place) => place,
-            None => {
-                self.items.push(Item::Lost(Some(0)));
-                self.items.len() - 1
-            }
-        };
+        let place = self.items.iter().position(same).filter(|_| latest);
+        let written = place.unwrap_or(self.items.len());
+        if place.is_none() {
+            self.items.push(Item::Message(subject, bytes));
+        }
         self.items[written] = Item::Message(subject, bytes);
         if self.bounds.policy == QueuePolicy::Disconnect && self.overflows() {
             let least = if self.items.contains(&Item::Lost(None)) { "at least " } else { "" };
             let known: Vec<_> =
                 self.items.drain(..).filter(|item| !matches!(item, Item::Lost(None))).collect();
-            let lost = Self::lost(&known).flatten().unwrap();
+            let lost = Self::lost(&known).unwrap();
             self.failed =
                 Some(format!("{least}{lost} messages were lost, because they were not read in time"));
             self.over = true;
@@ -209,9 +208,8 @@ impl Model {
     fn take(&mut self) -> Saw {
         let losses = self.items.iter().take_while(|item| matches!(item, Item::Lost(_))).count();
         let lost: Vec<_> = self.items.drain(..losses).collect();
-        match Self::lost(&lost) {
-            Some(count) if count != Some(0) => return Saw::Gap(count),
-            _ => {}
+        if !lost.is_empty() {
+            return Saw::Gap(Self::lost(&lost));
         }
         if !self.items.is_empty() {
             let Item::Message(subject, bytes) = self.items.remove(0) else { unreachable!("losses are gone") };
