@@ -140,6 +140,18 @@ fn the_end_comes_after_what_is_unread_and_a_failure_once() {
     assert_eq!(take(&mut ring), Saw::End);
 }
 
+#[test]
+fn an_empty_queue_gives_the_memory_of_a_burst_back() {
+    let mut ring = ring(QueuePolicy::LatestBySubject, 2000, 1 << 20);
+    for number in 0..2000 {
+        let subject = Subject::parse(format!("a.{number}")).unwrap();
+        ring.put(&Arc::new(Delivery::new(subject, Headers::new(), Bytes::new())));
+    }
+    assert_eq!(take_all(&mut ring).len(), 2001);
+    // A hash table rounds its room up.
+    assert!(ring.entries.capacity() <= SPARE_ENTRIES && ring.latest.capacity() <= 2 * SPARE_ENTRIES);
+}
+
 /// A message or a loss, in a list.
 #[derive(Clone, Debug, PartialEq)]
 enum Item {
