@@ -116,29 +116,35 @@ impl<B: Backend> Hub<B> {
 
     fn join(&self, pattern: Pattern, listener: &Arc<Listener>) -> Result<Arc<Feed>, Error> {
         let shared = &self.0;
-        let mut feeds = shared.feeds();
-        if feeds.closed {
-            return Err(Error::new(Kind::Unavailable, "the gateway is stopping"));
+        loop {
+            let mut feeds = shared.feeds();
+            if feeds.closed {
+                return Err(Error::new(Kind::Unavailable, "the gateway is stopping"));
+            }
+            let known = feeds.by_pattern.get(&pattern).cloned();
+            let Some(known) = known else {
+                feeds.make_room(shared.settings.patterns_max)?;
+                let feed = Arc::new(Feed::new(pattern.clone()));
+                assert!(feed.join(listener), "a new feed is not over");
+                feeds.by_pattern.insert(pattern, Arc::clone(&feed));
+                // Under the lock, so that close() misses no task.
+                shared.pumps.spawn(pump::run(Arc::clone(shared), Arc::clone(&feed)));
+                return Ok(feed);
+            };
+            // Given back first: a feed may be handing out a message just now, and that is no other's business.
+            drop(feeds);
+            if known.join(listener) {
+                return Ok(known);
+            }
+            shared.forget(&known);
         }
-        if let Some(feed) = feeds.by_pattern.get(&pattern)
-            && feed.join(listener)
-        {
-            return Ok(Arc::clone(feed));
-        }
-        feeds.make_room(&pattern, shared.settings.patterns_max)?;
-        let feed = Arc::new(Feed::new(pattern.clone()));
-        assert!(feed.join(listener), "a new feed is not over");
-        feeds.by_pattern.insert(pattern, Arc::clone(&feed));
-        drop(feeds);
-        shared.pumps.spawn(pump::run(Arc::clone(shared), Arc::clone(&feed)));
-        Ok(feed)
     }
 }
 
 impl Feeds {
-    /// Makes room for `pattern`, if need be by ending one that nobody listens on.
-    fn make_room(&mut self, pattern: &Pattern, patterns_max: usize) -> Result<(), Error> {
-        if self.by_pattern.len() < patterns_max || self.by_pattern.contains_key(pattern) {
+    /// Makes room for one more, if need be by ending one that nobody listens on.
+    fn make_room(&mut self, patterns_max: usize) -> Result<(), Error> {
+        if self.by_pattern.len() < patterns_max {
             return Ok(());
         }
         let idle = |feed: &Arc<Feed>| matches!(feed.rest(Duration::ZERO), Rest::Ended);

@@ -34,6 +34,10 @@ pub(super) struct Entry {
     before: Lost,
 }
 
+/// Room that an empty queue keeps, in messages: enough for most bursts, and little enough (1.5 KiB) for
+/// thousands of idle listeners.
+const SPARE_ENTRIES: usize = 64;
+
 #[derive(Debug)]
 enum End {
     Complete,
@@ -120,7 +124,11 @@ impl Ring {
         match self.take_failure() {
             Some(error) => Poll::Ready(Some(Err(error))),
             None if self.end.is_some() => Poll::Ready(None),
-            None => Poll::Pending,
+            None => {
+                self.entries.shrink_to(SPARE_ENTRIES);
+                self.latest.shrink_to(SPARE_ENTRIES);
+                Poll::Pending
+            }
         }
     }
 

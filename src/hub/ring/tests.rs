@@ -140,6 +140,18 @@ fn the_end_comes_after_what_is_unread_and_a_failure_once() {
     assert_eq!(take(&mut ring), Saw::End);
 }
 
+#[test]
+fn an_empty_queue_gives_the_memory_of_a_burst_back() {
+    let mut ring = ring(QueuePolicy::LatestBySubject, 2000, 1 << 20);
+    for number in 0..2000 {
+        let subject = Subject::parse(format!("a.{number}")).unwrap();
+        ring.put(&Arc::new(Delivery::new(subject, Headers::new(), Bytes::new())));
+    }
+    assert_eq!(take_all(&mut ring).len(), 2001);
+    // A hash table rounds its room up.
+    assert!(ring.entries.capacity() <= SPARE_ENTRIES && ring.latest.capacity() <= 2 * SPARE_ENTRIES);
+}
+
 /// A message or a loss, in a list.
 #[derive(Clone, Debug, PartialEq)]
 enum Item {
@@ -168,12 +180,13 @@ impl Model {
         count > self.bounds.messages_max || (bytes > self.bounds.bytes_max && count > 1)
     }
 
-    fn lost(items: &[Item]) -> Option<Option<u64>> {
+    /// How many these are; `None` when nobody can know.
+    fn lost(items: &[Item]) -> Option<u64> {
         let losses = items.iter().map(|item| match item {
             Item::Message(..) => Some(1),
             Item::Lost(lost) => *lost,
         });
-        (!items.is_empty()).then(|| losses.sum())
+        losses.sum()
     }
 
     fn put(&mut self, subject: &'static str, bytes: usize) {
@@ -182,19 +195,17 @@ impl Model {
         }
         let same = |item: &Item| matches!(item, Item::Message(known, _) if *known == subject);
         let latest = self.bounds.policy == QueuePolicy::LatestBySubject;
-        let written = match self.items.iter().position(same).filter(|_| latest) {
-            Some(place) => place,
-            None => {
-                self.items.push(Item::Lost(Some(0)));
-                self.items.len() - 1
-            }
-        };
+        let place = self.items.iter().position(same).filter(|_| latest);
+        let written = place.unwrap_or(self.items.len());
+        if place.is_none() {
+            self.items.push(Item::Message(subject, bytes));
+        }
         self.items[written] = Item::Message(subject, bytes);
         if self.bounds.policy == QueuePolicy::Disconnect && self.overflows() {
             let least = if self.items.contains(&Item::Lost(None)) { "at least " } else { "" };
             let known: Vec<_> =
                 self.items.drain(..).filter(|item| !matches!(item, Item::Lost(None))).collect();
-            let lost = Self::lost(&known).flatten().unwrap();
+            let lost = Self::lost(&known).unwrap();
             self.failed =
                 Some(format!("{least}{lost} messages were lost, because they were not read in time"));
             self.over = true;
@@ -209,9 +220,8 @@ impl Model {
     fn take(&mut self) -> Saw {
         let losses = self.items.iter().take_while(|item| matches!(item, Item::Lost(_))).count();
         let lost: Vec<_> = self.items.drain(..losses).collect();
-        match Self::lost(&lost) {
-            Some(count) if count != Some(0) => return Saw::Gap(count),
-            _ => {}
+        if !lost.is_empty() {
+            return Saw::Gap(Self::lost(&lost));
         }
         if !self.items.is_empty() {
             let Item::Message(subject, bytes) = self.items.remove(0) else { unreachable!("losses are gone") };

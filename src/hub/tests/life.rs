@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::script::{PANIC, Scripted, delivery};
+use super::script::{PANIC, Scripted};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +38,7 @@ async fn who_asks_while_it_opens_is_answered_together_and_nobodys_name_is_used()
     }
     script.answer();
     let (one, two) = tokio::join!(one, two);
-    script.tell(delivery("x")).await;
+    script.say("x").await;
     for mut stream in [one.unwrap(), two.unwrap()] {
         assert_eq!(next(&mut stream).await, told("x"));
     }
@@ -88,9 +88,9 @@ async fn gaps_and_the_end_of_the_backend_reach_every_listener_in_order() {
     let (script, hub) = Scripted::hub(Settings::default(), 3);
     let mut one = subscribe(&hub, "a", 1, None).await.unwrap();
     let mut two = subscribe(&hub, "a", 2, None).await.unwrap();
-    script.tell(delivery("x")).await;
+    script.say("x").await;
     script.tell(Ok(Event::Gap { lost: NonZeroU64::new(3) })).await;
-    script.tell(delivery("y")).await;
+    script.say("y").await;
     script.tell(Ok(Event::Gap { lost: None })).await;
     script.tell(Err(Error::new(Kind::Unavailable, "gone").with_cause("a secret"))).await;
     let failure = Saw::Failure(Kind::Unavailable, "gone".to_owned());
@@ -102,7 +102,7 @@ async fn gaps_and_the_end_of_the_backend_reach_every_listener_in_order() {
     }
     // The streams are still held, and the pattern is open to others again.
     let mut anew = subscribe(&hub, "a", 1, None).await.unwrap();
-    script.tell(delivery("z")).await;
+    script.say("z").await;
     assert_eq!(next(&mut anew).await, told("z"));
     script.end();
     assert_eq!(next(&mut anew).await, Saw::End);
@@ -118,7 +118,7 @@ async fn an_accident_in_the_task_of_a_pattern_ends_its_streams_and_no_others() {
     script.tell(Err(Error::new(Kind::Internal, PANIC))).await;
     assert!(matches!(next(&mut hit).await, Saw::Failure(Kind::Internal, _)));
     script.end();
-    script.tell(delivery("x")).await;
+    script.say("x").await;
     assert_eq!(next(&mut other).await, told("x"));
     assert!(subscribe(&hub, "a", 1, None).await.is_ok());
 }
@@ -143,7 +143,7 @@ async fn closing_ends_every_stream_even_if_the_backend_does_not() {
     let mut stream = subscribe(&hub, "a", 1, None).await.unwrap();
     let mut opening = Box::pin(subscribe(&hub, "b", 1, None));
     assert!(opening.as_mut().now_or_never().is_none());
-    script.tell(delivery("x")).await;
+    script.say("x").await;
     hub.close().await;
     assert_eq!(next(&mut stream).await, told("x"));
     assert!(matches!(next(&mut stream).await, Saw::Failure(Kind::Draining, _)));

@@ -55,6 +55,13 @@ impl Scripted {
         sender.send(event).await.expect("the hub reads it");
     }
 
+    /// The same with a message.
+    pub(super) async fn say(&self, payload: &'static str) {
+        let payload = Bytes::from_static(payload.as_bytes());
+        let delivery = contract::Delivery::new(Subject::from_static("a"), Headers::new(), payload);
+        self.tell(Ok(Event::Delivery(Arc::new(delivery)))).await;
+    }
+
     /// Ends the subscription that was opened last.
     pub(super) fn end(&self) {
         self.0.opened.lock().unwrap().pop();
@@ -102,10 +109,3 @@ impl Backend for Scripted {
 
 /// The text of an error at which the backend's stream panics instead of yielding it.
 pub(super) const PANIC: &str = "on purpose";
-
-/// A message.
-pub(super) fn delivery(payload: &'static str) -> Result<Event, Error> {
-    let payload = Bytes::from_static(payload.as_bytes());
-    let delivery = contract::Delivery::new(Subject::from_static("a"), Headers::new(), payload);
-    Ok(Event::Delivery(Arc::new(delivery)))
-}
