@@ -23,10 +23,10 @@ use super::counts::Counts;
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
 const INDEX_BITS: u32 = 24;
 /// The most slots that can be asked for.
-pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - SPARE;
+pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - ROUND_TRIPS_MAX;
 /// Slots beyond the limit that only the connection's own round trips may use, so that a full inbox can still
 /// be measured and flushed.
-const SPARE: usize = 16;
+pub(super) const ROUND_TRIPS_MAX: usize = 16;
 /// Slots made at a time, so that a quiet connection holds few.
 const CHUNK: usize = 256;
 /// Hex digits of an id.
@@ -41,7 +41,8 @@ pub(super) struct Inbox {
     chunks: Box<[OnceLock<Box<[Slot]>>]>,
     free: Mutex<Free>,
     slots_max: usize,
-    used: AtomicUsize,
+    requests: AtomicUsize,
+    round_trips: AtomicUsize,
     counts: Arc<Counts>,
 }
 
@@ -112,13 +113,14 @@ impl Inbox {
         stem.push(b'.');
         stem.extend_from_slice(&token());
         stem.push(b'.');
-        let chunks = (slots_max + SPARE).div_ceil(CHUNK);
+        let chunks = (slots_max + ROUND_TRIPS_MAX).div_ceil(CHUNK);
         Arc::new(Self {
             stem: stem.into_boxed_slice(),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: Mutex::new(Free { given_back: Vec::new(), fresh: 0, closed: None }),
             slots_max,
-            used: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            round_trips: AtomicUsize::new(0),
             counts,
         })
     }
@@ -136,15 +138,16 @@ impl Inbox {
         if let Some(fault) = free.closed {
             return Err(Refusal::Closed(fault));
         }
-        let limit = self.slots_max + if purpose == Purpose::RoundTrip { SPARE } else { 0 };
-        if self.used.load(Ordering::Relaxed) >= limit {
+        let limit = if purpose == Purpose::Request { self.slots_max } else { ROUND_TRIPS_MAX };
+        let used = self.used_for(purpose);
+        if used.load(Ordering::Relaxed) >= limit {
             return Err(Refusal::Full);
         }
+        used.fetch_add(1, Ordering::Relaxed);
         let index = free.given_back.pop().unwrap_or_else(|| {
             free.fresh += 1;
             free.fresh - 1
         });
-        self.used.fetch_add(1, Ordering::Relaxed);
         // Under the lock of the free list, so that closing sees every slot that was given.
         let generation = {
             let mut held = lock(&self.slot(index).0);
@@ -153,7 +156,7 @@ impl Inbox {
             held.generation
         };
         drop(free);
-        Ok(Ticket { inbox: self.clone(), index, generation })
+        Ok(Ticket { inbox: self.clone(), purpose, index, generation })
     }
 
     /// Takes a slot for a round trip: a message of the connection to its own inbox.
@@ -213,9 +216,16 @@ impl Inbox {
         }
     }
 
-    /// Slots in use.
+    /// Requests that wait for a reply.
     pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn used_for(&self, purpose: Purpose) -> &AtomicUsize {
+        match purpose {
+            Purpose::Request => &self.requests,
+            Purpose::RoundTrip => &self.round_trips,
+        }
     }
 
     fn locate(&self, subject: &[u8]) -> Option<(&Slot, u64)> {
@@ -235,6 +245,7 @@ impl Inbox {
 /// A slot taken: resolves to the reply, and gives the slot back when dropped.
 pub(super) struct Ticket {
     inbox: Arc<Inbox>,
+    purpose: Purpose,
     index: u32,
     generation: u64,
 }
@@ -278,7 +289,7 @@ impl Drop for Ticket {
             held.phase = Phase::Free;
         }
         lock(&self.inbox.free).given_back.push(self.index);
-        self.inbox.used.fetch_sub(1, Ordering::Relaxed);
+        self.inbox.used_for(self.purpose).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -402,9 +413,15 @@ mod tests {
         assert_eq!(inbox.register(Bytes::new(), Purpose::Request).err(), Some(Refusal::Full));
         let ticket = inbox.register_round_trip().unwrap();
         inbox.deliver(reply(ticket.reply_subject(), ""));
+        assert_eq!(inbox.used(), 2);
         assert!(ticket.now_or_never().unwrap().is_ok());
         drop(held);
         assert_eq!(inbox.used(), 0);
+        let spare: Vec<_> = (0..ROUND_TRIPS_MAX).map(|_| inbox.register_round_trip().unwrap()).collect();
+        assert_eq!(inbox.register_round_trip().err(), Some(Refusal::Full));
+        assert_eq!(inbox.used(), 0);
+        drop(spare);
+        assert!(inbox.register_round_trip().is_ok());
     }
 
     #[test]

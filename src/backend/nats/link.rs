@@ -14,21 +14,23 @@ use std::time::Duration;
 
 use async_nats::client::traits::Publisher as _;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, Event, PublishError, ServerError, Subscriber};
+use async_nats::{Client, Event, PublishError, ServerError, Subject, Subscriber};
 use contract::{Error, Kind, Pattern};
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
 use super::feed::Feed;
-use super::inbox::{Fault, Inbox};
+use super::inbox::{Fault, Inbox, ROUND_TRIPS_MAX, Refusal, Ticket};
 use super::settings::Address;
 use super::violation::Violation;
 
 /// How long leaving waits for the server to have read everything.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long one message on its way to another link is waited for.
+const REPEAT: Duration = Duration::from_millis(50);
 
 /// One connection.
 pub(super) struct Link {
@@ -42,6 +44,8 @@ pub(super) struct Link {
     in_flight: AtomicUsize,
     /// Told when nothing is in flight any more.
     idle: Notify,
+    /// Round trips that may be on their way to this inbox.
+    round_trips: Semaphore,
     /// Microseconds; 0 when not measured.
     round_trip_us: AtomicU64,
 }
@@ -208,6 +212,7 @@ impl Link {
             server,
             in_flight: AtomicUsize::new(0),
             idle: Notify::new(),
+            round_trips: Semaphore::new(ROUND_TRIPS_MAX),
             round_trip_us: AtomicU64::new(0),
         }
     }
@@ -284,21 +289,22 @@ impl Link {
         if self.signals.mute.load(Ordering::Relaxed) {
             return Err(RoundTripError::NotPermitted);
         }
-        let ticket = self.inbox.register_round_trip().map_err(|_| RoundTripError::Lost)?;
-        let subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
-        let started = Instant::now();
         let trip = async {
+            let (_permit, mut ticket) = self.round_trip_ticket().await?;
+            let subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
+            let started = Instant::now();
             let message = OutboundMessage { subject, reply: None, payload: "".into(), headers: None };
             self.publish(message).await.map_err(|_| Fault::Lost)?;
-            ticket.await
+            (&mut ticket).await.map(|_| started.elapsed())
         };
         match timeout(limit, trip).await {
-            Ok(Ok(_)) => {
-                let taken = started.elapsed();
+            Ok(Ok(taken)) => {
                 let microseconds = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX).max(1);
                 self.round_trip_us.store(microseconds, Ordering::Relaxed);
                 Ok(taken)
             }
+            // Without an inbox there are no round trips either; that was told already.
+            Ok(Err(Fault::Denied)) if self.is_deaf() => Err(RoundTripError::NotPermitted),
             Ok(Err(Fault::Denied)) => {
                 self.signals.mute.store(true, Ordering::Relaxed);
                 tracing::warn!(
@@ -310,6 +316,43 @@ impl Link {
             Ok(Err(Fault::Lost)) => Err(RoundTripError::Lost),
             Err(_) => Err(RoundTripError::TimedOut),
         }
+    }
+
+    /// A slot for a round trip, when it is this one's turn. Bound in this order, the slot is given back before
+    /// the permit.
+    async fn round_trip_ticket(&self) -> Result<(SemaphorePermit<'_>, Ticket), Fault> {
+        let permit = self.round_trips.acquire().await.expect("the semaphore is never closed");
+        let ticket = self.inbox.register_round_trip().map_err(|refusal| match refusal {
+            Refusal::Closed(fault) => fault,
+            Refusal::Full => unreachable!("there is a slot for every permit"),
+        })?;
+        Ok((permit, ticket))
+    }
+
+    /// Waits until the server of `other` has what was published by this link: a message goes from here to the
+    /// other's inbox, behind all that went before. It is repeated because the way between two servers of a
+    /// cluster may open a moment after the connection; a repeated one that comes late is counted as such.
+    pub(super) async fn reach(&self, other: &Self, limit: Duration) -> Result<(), RoundTripError> {
+        if self.signals.mute.load(Ordering::Relaxed) {
+            return Err(RoundTripError::NotPermitted);
+        }
+        let trip = async {
+            let (_permit, mut ticket) = other.round_trip_ticket().await.map_err(|_| RoundTripError::Lost)?;
+            let subject: Subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
+            loop {
+                let message = OutboundMessage {
+                    subject: subject.clone(),
+                    reply: None,
+                    payload: "".into(),
+                    headers: None,
+                };
+                self.publish(message).await.map_err(|_| RoundTripError::Lost)?;
+                if let Ok(came) = timeout(REPEAT, &mut ticket).await {
+                    return came.map(drop).map_err(|_| RoundTripError::Lost);
+                }
+            }
+        };
+        timeout(limit, trip).await.unwrap_or(Err(RoundTripError::TimedOut))
     }
 
     /// Subscribes, and waits until it is in force, as far as the server lets us know.
@@ -416,5 +459,58 @@ impl Drop for Known {
     fn drop(&mut self) {
         self.link.signals.feeds().remove(&self.id);
         self.link.tell_if_idle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn signals() -> Arc<Signals> {
+        let counts: Arc<Counts> = Arc::default();
+        Signals::new(Inbox::new("_INBOX", 4, counts.clone()), counts)
+    }
+
+    fn feed(signals: &Signals, pattern: &'static str) -> Arc<Feed> {
+        let feed = Feed::new(4, 100, signals.counts.clone());
+        let id = signals.next_feed.fetch_add(1, Ordering::Relaxed);
+        signals.feeds().insert(id, (Pattern::from_static(pattern), feed.clone()));
+        feed
+    }
+
+    fn violation(text: &str) -> Event {
+        Event::ServerError(ServerError::Other(text.to_owned()))
+    }
+
+    #[test]
+    fn what_the_library_drops_is_told_to_every_subscription() {
+        let signals = signals();
+        let feeds = [feed(&signals, "a"), feed(&signals, "b.>")];
+        signals.hear(&Event::SlowConsumer(7));
+        for feed in feeds {
+            let told = feed.poll_next(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(told, Poll::Ready(Some(Ok(contract::Event::Gap { lost: None })))), "{told:?}");
+        }
+        assert_eq!(signals.counts.dropped_unseen.get(), 1);
+    }
+
+    #[test]
+    fn a_refused_pattern_ends_its_subscription_only() {
+        let signals = signals();
+        let (refused, other) = (feed(&signals, "a.>"), feed(&signals, "a.b"));
+        signals.hear(&violation("Permissions Violation for Subscription to \"a.>\""));
+        assert!(refused.is_ended() && !other.is_ended());
+        assert_eq!(signals.counts.violations.get(), 1);
+    }
+
+    #[test]
+    fn a_lost_connection_tells_each_request() {
+        let signals = signals();
+        let ticket = signals.inbox.register_round_trip().unwrap();
+        signals.hear(&Event::Disconnected);
+        assert!(signals.ended.is_taken());
+        assert_eq!(futures_util::FutureExt::now_or_never(ticket).unwrap().err(), Some(Fault::Lost));
     }
 }
