@@ -56,7 +56,8 @@ use super::{Backend, Health, Reading, incoming};
 /// How long closing may take: flushing and closing each connection is bounded, this bounds the whole.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The backend. Cloning shares it.
+/// The backend. Cloning shares it. Its connections and tasks live until it is closed, also when every clone is
+/// dropped: what is in flight holds none.
 #[derive(Clone)]
 pub struct Nats(Arc<Pool>);
 
