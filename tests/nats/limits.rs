@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{Kind, Outcome, Subject, Target};
+use contract::{Kind, Outcome, Request, Subject, Target};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use ipc_gateway::backend::Backend;
@@ -38,6 +38,41 @@ async fn ten_thousand_publishes_of_each_client_arrive_in_order() {
         }
         // A client that is gone is forgotten.
         eventually(|| reading(&nats, "pins") == 0).await;
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordered_requests_keep_to_one_connection_and_others_spread() {
+    within(async {
+        let server = NatsServer::start("");
+        let nats = open(Settings { pool_min: 4, ..settings(&server) }).await;
+        let client = outside(&server).await;
+        let mut requests = listen(&client, "work").await;
+        let (one, subject) = (origin(1), Subject::from_static("work"));
+        let in_flight = || {
+            let facts = nats.health().facts;
+            let members = facts["members"].as_array().unwrap();
+            members.iter().map(|member| member["in_flight"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        let calls: Vec<_> = (0..1000)
+            .map(|number: u32| {
+                let request = request_of(&one, Target::Request(subject.clone()), number.to_string());
+                nats.call(Request { ordered: true, ..request })
+            })
+            .collect();
+        for due in 0..1000 {
+            assert_eq!(requests.next().await.unwrap().payload, due.to_string());
+        }
+        let mut on_each = in_flight();
+        on_each.sort_unstable();
+        assert_eq!(on_each, [0, 0, 0, 1000]);
+        drop(calls);
+        let calls: Vec<_> = (0..1000).map(|_| nats.call(request("work", "x"))).collect();
+        let on_each = in_flight();
+        assert!(on_each.iter().all(|count| (200..=300).contains(count)), "{on_each:?}");
+        drop(calls);
         close(nats).await;
     })
     .await;
