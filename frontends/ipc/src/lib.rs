@@ -9,6 +9,8 @@
 mod buffers;
 mod exchange;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod inflight;
 mod outbox;
 mod raw;

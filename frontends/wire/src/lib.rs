@@ -10,6 +10,8 @@
 
 pub mod binary;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod json;
 pub mod message;
 mod parts;
@@ -17,3 +19,6 @@ pub mod sink;
 
 pub use message::{Id, Inbound, Outbound, Question, Refusal};
 pub use sink::Sink;
+
+#[cfg(test)]
+mod tests;
