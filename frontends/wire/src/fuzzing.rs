@@ -26,8 +26,7 @@ pub fn version2(bytes: &[u8]) {
     }
     for found in whole {
         match found {
-            Found::Said(Ok(message)) => say_again(&message),
-            Found::Said(Err(refusal)) => tell(&refusal),
+            Found::Said(said) => said.as_ref().as_ref().map_or_else(tell, say_again),
             Found::Skipped | Found::Broken => {}
         }
     }
@@ -39,7 +38,7 @@ pub fn version2(bytes: &[u8]) {
 
 #[derive(Debug)]
 enum Found {
-    Said(Result<Inbound, Refusal>),
+    Said(Box<Result<Inbound, Refusal>>),
     Skipped,
     Broken,
 }
@@ -52,7 +51,7 @@ fn frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Found> {
         fed += piece.len();
         while let Some(decoded) = decoder.decode(&mut piece) {
             found.push(match decoded {
-                Decoded::Frame { kind, payload, .. } => Found::Said(binary::decode(kind, payload)),
+                Decoded::Frame { kind, payload, .. } => Found::Said(Box::new(binary::decode(kind, payload))),
                 Decoded::Skipped { .. } => Found::Skipped,
                 Decoded::Broken(_) => {
                     found.push(Found::Broken);
