@@ -1,15 +1,15 @@
-//! What must hold for any bytes that a client of version 1 sends: called by a fuzz target in `fuzz/` and, with
-//! the seeds there, by the tests.
+//! What must hold for any bytes that a client of version 1 or 2 sends in frames: called by a fuzz target in
+//! `fuzz/` and, with the seeds there, by the tests.
 
 use contract::ByteBudget;
 
 use crate::exchange::{Dialect, Said};
 use crate::frame;
-use crate::v1::Version1;
+use crate::framed::Framed;
 
-/// A stream of version 1: it never panics, ends at the first thing that is no frame, and means the same however
-/// it is cut.
-pub fn version1(bytes: &[u8]) {
+/// A stream of frames: it never panics, ends at the first thing that is no frame, and means the same however it
+/// is cut.
+pub fn frames(bytes: &[u8]) {
     let whole = hear([bytes]);
     for size in [1, 5, 64] {
         assert_eq!(hear(bytes.chunks(size)), whole, "in pieces of {size}");
@@ -17,7 +17,7 @@ pub fn version1(bytes: &[u8]) {
 }
 
 fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-    let mut dialect = Version1::new(frame::decoder(ByteBudget::new(usize::MAX)), false);
+    let mut dialect = Framed::new(frame::decoder(ByteBudget::new(usize::MAX)), false);
     let mut heard = Vec::new();
     for mut piece in pieces {
         while let Some(said) = dialect.hear(&mut piece) {
@@ -25,6 +25,7 @@ fn hear<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
             heard.push(match said {
                 // What the payload costs differs with the pieces that it came in.
                 Said::Task { kind, payload, .. } => format!("{kind:?} {payload:?}"),
+                Said::Question(question, _) => format!("{question:?}"),
                 said => format!("{said:?}"),
             });
             if is_last {
@@ -42,11 +43,11 @@ mod tests {
 
     #[test]
     fn the_seeds_are_heard() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/version1");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/frames");
         let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
         assert!(seeds.len() >= 3);
         for seed in seeds {
-            super::version1(&std::fs::read(seed).unwrap());
+            super::frames(&std::fs::read(seed).unwrap());
         }
     }
 }

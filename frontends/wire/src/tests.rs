@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use contract::{ByteBudget, Headers, TraceContext};
+use contract::{ByteBudget, Headers, QueueWish, TraceContext};
 use serde_json::{Map, Value, json};
 
 use crate::binary;
@@ -46,7 +46,7 @@ fn show(message: &Inbound) -> Value {
     if let Inbound::Ping { payload, .. } = message {
         put("payload_base64", show_bytes(payload));
     }
-    if let Some(Question { headers, payload, timeout, idempotent, trace, position }) = question {
+    if let Some(Question { headers, payload, timeout, idempotent, trace, position, queue }) = question {
         put("headers", show_headers(headers));
         put("timeout_ms", timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap().into()));
         put("idempotent", idempotent.then(|| true.into()));
@@ -56,6 +56,10 @@ fn show(message: &Inbound) -> Value {
             trace.as_ref().and_then(TraceContext::tracestate).map(|state| Value::from(&**state)),
         );
         put("position", position.as_ref().map(|position| STANDARD.encode(position).into()));
+        let QueueWish { policy, messages_max, bytes_max } = queue.unwrap_or_default();
+        put("queue_policy", policy.map(|policy| policy.name().into()));
+        put("queue_messages_max", messages_max.map(Value::from));
+        put("queue_bytes_max", bytes_max.map(Value::from));
         put("payload_base64", show_bytes(payload));
     }
     shown.into()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use contract::{Delivery, Error, Kind, Message, Subject, TraceContext};
+use contract::{Delivery, Error, Kind, Message, QueueWish, Subject, TraceContext};
 
 use super::encode::{Frame, TooLarge};
 use super::fields::{Body, each, header, number, once, text};
@@ -131,8 +131,10 @@ fn ask(
     subject: &str,
     question: &Question,
 ) -> Result<(), TooLarge> {
-    let Question { headers, payload, timeout, idempotent, trace, position } = question;
+    let Question { headers, payload, timeout, idempotent, trace, position, queue } = question;
     let timeout = timeout.map(|timeout| milliseconds(timeout).to_be_bytes());
+    let QueueWish { policy, messages_max, bytes_max } = queue.unwrap_or_default();
+    let [messages_max, bytes_max] = [messages_max, bytes_max].map(|wish| wish.map(size));
     let traceparent = trace.as_ref().map(TraceContext::traceparent);
     let tracestate = trace.as_ref().and_then(TraceContext::tracestate);
     let fields = [
@@ -141,9 +143,17 @@ fn ask(
         traceparent.as_ref().map(|parent| (tag::TRACEPARENT, &parent.as_bytes()[..])),
         tracestate.map(|state| (tag::TRACESTATE, &state.as_bytes()[..])),
         position.as_ref().map(|position| (tag::POSITION, &position[..])),
+        policy.map(|policy| (tag::QUEUE_POLICY, policy.name().as_bytes())),
+        messages_max.as_ref().map(|wish| (tag::QUEUE_MESSAGES_MAX, &wish[..])),
+        bytes_max.as_ref().map(|wish| (tag::QUEUE_BYTES_MAX, &wish[..])),
     ];
     let flags = if *idempotent { flag::IDEMPOTENT } else { 0 };
     frame.put(kind, flags, id, &fields, Some(headers), payload)
+}
+
+/// A size as the wire has it; one that is larger asks for as much as can be.
+fn size(size: usize) -> [u8; 4] {
+    u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 /// Reads what the gateway says: the type and the body of a frame of version 2. An error of kind `malformed`
@@ -183,8 +193,9 @@ pub fn hear(kind: u8, body: Bytes) -> Result<Heard, Error> {
         kind::DELIVERY => {
             let subject = subject.ok_or_else(|| malformed("a delivery without its subject"))?;
             let subject = Subject::parse(subject).map_err(|error| malformed(error.to_string()))?;
-            let Message { headers, payload } = message;
-            Heard::Delivery { id: named(id)?, delivery: Delivery { subject, headers, payload, position } }
+            let mut delivery = Delivery::new(subject, message.headers, message.payload);
+            delivery.position = position;
+            Heard::Delivery { id: named(id)?, delivery }
         }
         kind::GAP => Heard::Gap { id: named(id)?, lost: lost.and_then(NonZeroU64::new) },
         kind::END => Heard::End { id: named(id)? },

@@ -32,6 +32,7 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
             }
         }
         Outbound::Error { id, error } => frame.error(*id, error),
+        // Not kept encoded for the next listener: copying these few fields again costs less than keeping them.
         Outbound::Delivery { id, delivery } => {
             let subject = delivery.subject.as_str().as_bytes();
             let position = delivery.position.as_deref().map(|position| (tag::POSITION, position));

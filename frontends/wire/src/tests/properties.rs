@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use bytestring::ByteString;
-use contract::{Delivery, Error, Failed, Kind, Message, Outcome, Pattern, Subject};
+use contract::{Delivery, Error, Failed, Kind, Message, Outcome, Pattern, QueuePolicy, Subject};
 use proptest::prelude::*;
 
 use super::*;
@@ -53,8 +53,18 @@ fn question() -> impl Strategy<Value = Question> {
             idempotent,
             trace,
             position: None,
+            queue: None,
         },
     )
+}
+
+fn queue() -> impl Strategy<Value = Option<QueueWish>> {
+    let size = || prop::option::of(any::<u32>().prop_map(|size| usize::try_from(size).unwrap()));
+    let policy = prop::option::of(prop::sample::select(&QueuePolicy::ALL[..]));
+    (policy, size(), size()).prop_map(|(policy, messages_max, bytes_max)| {
+        let wish = QueueWish { policy, messages_max, bytes_max };
+        (wish != QueueWish::default()).then_some(wish)
+    })
 }
 
 fn id() -> impl Strategy<Value = Id> {
@@ -75,9 +85,10 @@ fn inbound() -> impl Strategy<Value = Inbound> {
             subject,
             question
         }),
-        (id(), "[a-z*]\\.[a-z*](\\.>)?", question(), position()).prop_map(
-            |(id, pattern, question, position)| {
-                let question = Question { payload: Bytes::new(), idempotent: false, position, ..question };
+        (id(), "[a-z*]\\.[a-z*](\\.>)?", question(), position(), queue()).prop_map(
+            |(id, pattern, question, position, queue)| {
+                let question =
+                    Question { payload: Bytes::new(), idempotent: false, position, queue, ..question };
                 Inbound::Subscribe { id, pattern: Pattern::parse(pattern).unwrap(), question }
             }
         ),
@@ -163,7 +174,9 @@ proptest! {
     fn a_delivery_is_understood(
         id in id(), subject in subject(), headers in headers(), payload in payload(), position in position(),
     ) {
-        let delivery = Arc::new(Delivery { subject, headers, payload, position });
+        let mut delivery = Delivery::new(subject, headers, payload);
+        delivery.position = position;
+        let delivery = Arc::new(delivery);
         let (heard, line) = written(&Outbound::Delivery { id: &id, delivery: &delivery }, FRAME_BYTES_MAX);
         prop_assert_eq!(&line["subject"], delivery.subject.as_str());
         prop_assert_eq!(payload_of(&line, "payload"), expected(&delivery.payload));
@@ -227,8 +240,7 @@ fn what_is_too_large_is_told() {
         assert_eq!((&line["error"]["kind"], &line["id"]), (&json!("too_large"), &json!(7)));
 
         let subject = Subject::from_static("a");
-        let delivery =
-            Delivery { subject, headers: Headers::new(), payload: payload.clone(), position: None };
+        let delivery = Delivery::new(subject, Headers::new(), payload.clone());
         let (heard, line) = written(&Outbound::Delivery { id: &id, delivery: &delivery.into() }, limit);
         assert!(matches!(heard, Heard::Gap { lost, .. } if lost == NonZeroU64::new(1)));
         assert_eq!(line, json!({"op": "gap", "id": 7, "lost": 1}));
