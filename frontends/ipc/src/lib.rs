@@ -10,7 +10,6 @@
 mod buffers;
 mod exchange;
 mod frame;
-mod json;
 mod ordered;
 mod outbox;
 mod raw;

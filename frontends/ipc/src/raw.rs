@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 
 use crate::exchange::{Answer, Dialect, Push, Said};
 use crate::frame::{FRAME_BYTES_MAX, Partial};
-use crate::json::{self, Flaw, Resync, Scan, Scanner};
 use crate::outbox::Outbox;
 use crate::v1::{TASK_SUBMIT, error_body};
+use wire::json::{self, Flaw, Resync, Scan, Scanner};
 
 /// Bytes of the largest document: that of a frame, so that both modes take the same tasks.
 const DOCUMENT_BYTES_MAX: usize = FRAME_BYTES_MAX;

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use crate::exchange::{Answer, Dialect, Push, Said, StreamName};
 use crate::frame::{self, Broken, Decoded, Decoder, Partial, kind};
-use crate::json;
 use crate::outbox::Outbox;
+use wire::json;
 
 /// Bytes of the largest payload.
 const PAYLOAD_BYTES_MAX: usize = frame::FRAME_BYTES_MAX - frame::HEADER_BYTES;
@@ -45,7 +45,7 @@ impl Version1 {
     /// What a decoded frame says.
     pub(crate) fn meaning(decoded: Decoded) -> Said {
         match decoded {
-            Decoded::Frame { kind, payload, charge } => match kind {
+            Decoded::Frame { kind, payload, charge, .. } => match kind {
                 kind::TASK_SUBMIT => task(TASK_SUBMIT, payload, charge),
                 kind::TASK_QUERY => task(TASK_QUERY, payload, charge),
                 kind::TASK_CANCEL => stream_to_end(&payload).map_or_else(
@@ -58,7 +58,7 @@ impl Version1 {
                 kind::CAPABILITIES => Said::Plain(Answer::Capabilities),
                 _ => refused(Error::new(Kind::Unsupported, "Unknown message type")),
             },
-            Decoded::Skipped => refused(Error::new(
+            Decoded::Skipped { .. } => refused(Error::new(
                 Kind::Overloaded,
                 "the gateway has no memory left for this payload; try again later",
             )),
@@ -290,7 +290,12 @@ mod tests {
     use super::*;
 
     fn says(kind: u8, payload: &'static str) -> Said {
-        Version1::meaning(Decoded::Frame { kind, payload: payload.into(), charge: None })
+        Version1::meaning(Decoded::Frame {
+            version: frame::VERSION,
+            kind,
+            payload: payload.into(),
+            charge: None,
+        })
     }
 
     #[test]

@@ -3,15 +3,25 @@
 //! | module | holds |
 //! |---|---|
 //! | [`message`] | the messages themselves, whatever their form |
+//! | [`binary`] | version 2 of the IPC protocol: from the body of a frame to a message, and back to a frame |
+//! | [`json`] | the JSON envelope, and JSON as bytes: where a document ends, and whether it is one |
+//! | [`frame`] | where a frame ends, for versions 1 and 2 of the IPC protocol |
+//! | [`sink`] | where encoders write |
 //! | [`conversation`] | what a connection of such messages does, whatever carries it |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
 
+pub mod binary;
 pub mod conversation;
+pub mod frame;
 pub mod inflight;
+pub mod json;
 pub mod message;
+mod parts;
+pub mod sink;
 pub mod streams;
 
 pub use conversation::Conversation;
 pub use inflight::{InFlight, Started};
-pub use message::{Id, Inbound, Outbound, Question};
+pub use message::{Id, Inbound, Outbound, Question, Refusal};
+pub use sink::Sink;

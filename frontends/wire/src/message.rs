@@ -11,13 +11,18 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use contract::{Delivery, Error, Headers, Message, Pattern, Subject, TraceContext};
 
+/// Bytes of the longest textual id.
+pub const ID_BYTES_MAX: usize = 64;
+/// Bytes of the largest payload of a ping, as in WebSocket (RFC 6455 section 5.5).
+pub const PING_BYTES_MAX: usize = 125;
+
 /// The correlation id of a question, chosen by the peer and unique among its questions in flight and its
 /// open subscriptions. The binary form knows numbers only, the JSON form both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Id {
     /// A number.
     Number(u64),
-    /// A text of 1 to 64 bytes.
+    /// A text of 1 to [`ID_BYTES_MAX`] bytes.
     Text(ByteString),
 }
 
@@ -72,7 +77,7 @@ pub enum Inbound {
     Ping {
         /// The id to answer.
         id: Option<Id>,
-        /// At most 125 bytes, as in WebSocket (RFC 6455 section 5.5).
+        /// At most [`PING_BYTES_MAX`] bytes.
         payload: Bytes,
     },
 }
@@ -92,6 +97,15 @@ pub struct Question {
     pub trace: Option<TraceContext>,
     /// Of a subscription: the position behind which to resume, as a delivery gave it.
     pub position: Option<Bytes>,
+}
+
+/// Why something a peer said is not a message, and whom to tell.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The id to answer, as far as it could be read.
+    pub id: Option<Id>,
+    /// What is wrong. Its outcome is `not_sent`, and the connection stays.
+    pub error: Error,
 }
 
 /// What a peer is told.
@@ -170,4 +184,22 @@ pub struct Limits {
     pub streams_max: usize,
     /// The longest a question may take.
     pub timeout_max: Duration,
+}
+
+impl Limits {
+    /// What a welcome says, as members of a JSON object without its braces: the versions of the IPC protocol
+    /// that are spoken, and the limits.
+    pub(crate) fn members(&self) -> String {
+        let Self { message_bytes_max, in_flight_max, streams_max, timeout_max } = self;
+        format!(
+            "\"versions\":[1,2],\"limits\":{{\"message_bytes_max\":{message_bytes_max},\
+             \"in_flight_max\":{in_flight_max},\"streams_max\":{streams_max},\"timeout_ms_max\":{}}}",
+            timeout_max.as_millis(),
+        )
+    }
+}
+
+/// A duration in milliseconds as the wire has it, never zero: "at once" would read as "not said".
+pub(crate) fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX).max(1)
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Session, Speech, WATCH_EVERY};
 use crate::exchange::{Answer, Said};
-use crate::frame::{Decoder, Partial};
+use crate::frame::{self, Partial};
 use crate::raw::RawJson;
 use crate::v1::Version1;
 
@@ -98,7 +98,7 @@ impl<P: Pipeline> Session<P> {
     /// nothing else begins either (a length of 16 MiB or more does not start with 0).
     fn begin(&mut self, first: u8) {
         let budget = self.gate.budget.clone();
-        let version1 = Version1::new(Decoder::new(budget.clone()), self.bounds.failed_as_error);
+        let version1 = Version1::new(frame::decoder(budget.clone()), self.bounds.failed_as_error);
         self.speech = match first {
             0 => Speech::Version1(version1),
             b'{' | b' ' | b'\t' | b'\r' | b'\n' => Speech::RawJson(RawJson::new(budget)),

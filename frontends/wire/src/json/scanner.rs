@@ -9,7 +9,7 @@ use std::fmt;
 
 /// What a piece of bytes held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scan {
+pub enum Scan {
     /// The document goes on in the next piece, or none has begun ([`Scanner::is_between`]).
     Incomplete,
     /// The document ends here.
@@ -29,7 +29,7 @@ pub(crate) enum Scan {
 
 /// Why bytes are not a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub enum Flaw {
     /// A byte that no JSON has where it stands.
     NotJson,
     /// A raw control character, such as a newline, inside a string.
@@ -61,7 +61,7 @@ impl fmt::Display for Flaw {
 
 /// Finds the end of one document after the other. After `Complete` or `Broken` it is ready for the next.
 #[derive(Clone, Debug)]
-pub(crate) struct Scanner {
+pub struct Scanner {
     bytes_max: usize,
     depth_max: usize,
     /// Bytes of the current document so far.
@@ -101,13 +101,13 @@ enum Step {
 impl Scanner {
     /// A scanner for documents of at most `bytes_max` bytes (white space around them not counted) and
     /// `depth_max` open arrays and objects; [`DEPTH_MAX`](super::DEPTH_MAX) is what [`super::validate`] takes.
-    pub(crate) fn new(bytes_max: usize, depth_max: usize) -> Self {
+    pub fn new(bytes_max: usize, depth_max: usize) -> Self {
         Self { bytes_max, depth_max, bytes: 0, depth: 0, within: Within::Between }
     }
 
     /// Looks at the next bytes, which must follow those of the last call: all of them after `Incomplete`, those
     /// from `end` on after `Complete`, those that [`Resync`] left after `Broken`.
-    pub(crate) fn scan(&mut self, piece: &[u8]) -> Scan {
+    pub fn scan(&mut self, piece: &[u8]) -> Scan {
         let mut at = if self.is_between() { blank(piece) } else { 0 };
         while at < piece.len() {
             if self.within == Within::String {
@@ -137,12 +137,12 @@ impl Scanner {
 
     /// The input has ended: a bare number or word is complete now (`end` is 0), anything else that has begun
     /// stays `Incomplete` for ever.
-    pub(crate) fn finish(&mut self) -> Scan {
+    pub fn finish(&mut self) -> Scan {
         if self.within == Within::Scalar { self.complete(0) } else { Scan::Incomplete }
     }
 
     /// Whether no document has begun: all bytes seen since the last one were white space and can be dropped.
-    pub(crate) fn is_between(&self) -> bool {
+    pub fn is_between(&self) -> bool {
         self.within == Within::Between
     }
 
@@ -213,27 +213,27 @@ impl Scanner {
 
 /// Skips what is left of a bad document: everything through the next newline.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Resync {
+pub struct Resync {
     skipped_bytes: usize,
 }
 
 impl Resync {
     /// Bytes of this piece to skip, when the newline is among them; `None` when all of them are to be skipped
     /// and the newline is still to come.
-    pub(crate) fn skip(&mut self, piece: &[u8]) -> Option<usize> {
+    pub fn skip(&mut self, piece: &[u8]) -> Option<usize> {
         let through = piece.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
         self.skipped_bytes = self.skipped_bytes.saturating_add(through.unwrap_or(piece.len()));
         through
     }
 
     /// Bytes skipped so far, for the log.
-    pub(crate) fn skipped_bytes(&self) -> usize {
+    pub fn skipped_bytes(&self) -> usize {
         self.skipped_bytes
     }
 }
 
 /// Number of bytes of JSON white space at the start.
-pub(crate) fn blank(piece: &[u8]) -> usize {
+pub fn blank(piece: &[u8]) -> usize {
     piece.iter().position(|byte| !is_blank(*byte)).unwrap_or(piece.len())
 }
 

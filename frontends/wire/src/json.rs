@@ -1,24 +1,31 @@
-//! Raw JSON as bytes: where a document ends, whether it is one, and how it becomes one line.
+//! JSON as bytes: where a document ends, whether it is one, whether it is an envelope, and how it becomes one
+//! line (`docs/protocols/json.md`).
 //!
-//! The door never builds a tree: what a document says is the backend's business. Three passes at most look at
-//! the bytes, each once: [`Scanner`] finds the end while they arrive, [`validate`] is strict about what is
-//! inside, and [`one_line`] makes an answer fit for a protocol that ends answers with a newline.
+//! No tree is built: what a payload says is the backend's business. Few passes look at the bytes, each once:
+//! [`Scanner`] finds the end while they arrive; [`decode`] (for an envelope or a task) or [`validate`] (for an
+//! answer) is strict about what is inside; and [`one_line`] makes an answer fit for a protocol that ends
+//! answers with a newline.
 
+mod decode;
+mod encode;
+mod members;
 mod scanner;
 mod validate;
 
 use bytes::Bytes;
 
-pub(crate) use scanner::{Flaw, Resync, Scan, Scanner, blank};
-pub(crate) use validate::validate;
+pub use decode::{Decoded, decode};
+pub use encode::encode;
+pub use scanner::{Flaw, Resync, Scan, Scanner, blank};
+pub use validate::{JsonError, validate};
 
 /// The deepest nesting of arrays and objects: what `serde_json` takes, whose limit of 128 counts the innermost
 /// value too. A backend in Rust would not read more either.
-pub(crate) const DEPTH_MAX: usize = 127;
+pub const DEPTH_MAX: usize = 127;
 
 /// A valid JSON text without line breaks: in valid JSON they can only be white space, so each becomes a space.
 /// Bytes without any come back as they are, uncopied.
-pub(crate) fn one_line(text: Bytes) -> Bytes {
+pub fn one_line(text: Bytes) -> Bytes {
     if !text.contains(&b'\n') && !text.contains(&b'\r') {
         return text;
     }

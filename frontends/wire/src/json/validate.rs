@@ -16,45 +16,60 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 /// - nothing but white space around it.
 ///
 /// Keys that repeat are allowed, and what they mean is the backend's business.
-pub(crate) fn validate(text: &[u8]) -> Result<(), JsonError> {
-    serde_json::from_slice::<Visited>(text).map(drop).map_err(|error| JsonError::of(text, &error))
+pub fn validate(text: &[u8]) -> Result<(), JsonError> {
+    serde_json::from_slice::<Visited>(text).map(drop).map_err(|error| JsonError::of(text, 0, &error))
 }
 
 /// Where and why a text is not JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text} at line {line} column {column}")]
-pub(crate) struct JsonError {
+pub struct JsonError {
     /// Bytes read when it was noticed: the culprit is the last of them, or the end of the text.
-    pub(crate) offset: usize,
+    pub offset: usize,
     /// Line, from 1.
-    pub(crate) line: usize,
+    pub line: usize,
     /// Bytes read of that line.
-    pub(crate) column: usize,
+    pub column: usize,
     /// Why, without the place.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl JsonError {
-    fn of(text: &[u8], error: &serde_json::Error) -> Self {
-        let (line, column) = (error.line(), error.column());
-        let lines_before = line.saturating_sub(1);
-        let before: usize =
-            text.split_inclusive(|byte| *byte == b'\n').take(lines_before).map(<[u8]>::len).sum();
-        let place = format!(" at line {line} column {column}");
+    /// What `serde_json` says about `text[start..]`, with its place in the whole of `text`.
+    pub(super) fn of(text: &[u8], start: usize, error: &serde_json::Error) -> Self {
+        let lines_before = error.line().saturating_sub(1);
+        let lines = text[start..].split_inclusive(|byte| *byte == b'\n');
+        let before: usize = lines.take(lines_before).map(<[u8]>::len).sum();
+        let place = format!(" at line {} column {}", error.line(), error.column());
         let mut why = error.to_string();
         if why.ends_with(&place) {
             why.truncate(why.len() - place.len());
         }
-        Self { offset: (before + column).min(text.len()), line, column, text: why }
+        Self::at(text, start + before + error.column(), why)
+    }
+
+    /// An error noticed when the first `offset` bytes of `text` were read.
+    pub(super) fn at(text: &[u8], offset: usize, why: impl Into<String>) -> Self {
+        let offset = offset.min(text.len());
+        // A newline ends its own line.
+        let read = &text[..offset];
+        let line_start = read.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let line = read.split(|byte| *byte == b'\n').count();
+        Self { offset, line, column: offset - line_start, text: why.into() }
     }
 }
 
-/// A value that was looked at.
-struct Visited;
+/// A value that was looked at, and how many arrays and objects are within each other in it.
+pub(super) struct Visited {
+    pub(super) height: usize,
+}
+
+/// A value without other values.
+const LEAF: Visited = Visited { height: 0 };
 
 impl<'de> Deserialize<'de> for Visited {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+        deserializer.deserialize_any(LEAF)
     }
 }
 
@@ -90,13 +105,19 @@ impl<'de> Visitor<'de> for Visited {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self, A::Error> {
-        while elements.next_element::<Self>()?.is_some() {}
-        Ok(self)
+        let mut height = 0;
+        while let Some(element) = elements.next_element::<Self>()? {
+            height = height.max(element.height);
+        }
+        Ok(Self { height: height + 1 })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
-        while entries.next_entry::<Self, Self>()?.is_some() {}
-        Ok(self)
+        let mut height = 0;
+        while let Some((_, value)) = entries.next_entry::<Self, Self>()? {
+            height = height.max(value.height);
+        }
+        Ok(Self { height: height + 1 })
     }
 }
 

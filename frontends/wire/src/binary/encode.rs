@@ -1,0 +1,157 @@
+//! From what a peer is told to a frame, without an allocation: sizes first, then the pieces in order.
+
+use bytes::Bytes;
+use contract::{Error, Headers, Kind, Outcome};
+
+use super::{FIXED_BYTES, VERSION, flag, kind, tag};
+use crate::frame::{HEADER_BYTES, header};
+use crate::message::{Id, Outbound, milliseconds};
+use crate::sink::Sink;
+
+/// Bytes of the longest text or code that an error tells; longer ones are cut.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Bytes of the longest header name that fits its field; others are left out.
+const HEADER_NAME_BYTES_MAX: usize = 255;
+
+/// Writes one frame. It has at most `frame_bytes_max` bytes (at least 8 KiB): a reply that is larger becomes an
+/// error `too_large` with the outcome `done`, a delivery becomes a gap of one, and a failure loses the
+/// backend's body.
+pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Sink) {
+    let mut frame = Frame { frame_bytes_max, sink };
+    match message {
+        Outbound::Welcome { id, limits } => {
+            frame.always(kind::WELCOME, *id, &[], &format!("{{{}}}", limits.members()).into());
+        }
+        Outbound::Accepted { id } => frame.always(kind::ACCEPTED, Some(id), &[], &Bytes::new()),
+        Outbound::Reply { id, message, more } => {
+            let flags = if *more { flag::MORE } else { 0 };
+            let put = frame.put(kind::REPLY, flags, Some(id), &[], Some(&message.headers), &message.payload);
+            if put.is_err() {
+                let error = Error::new(Kind::TooLarge, "the reply is larger than a frame");
+                frame.error(Some(id), &error.with_outcome(Outcome::Done));
+            }
+        }
+        Outbound::Error { id, error } => frame.error(*id, error),
+        Outbound::Delivery { id, delivery } => {
+            let subject = delivery.subject.as_str().as_bytes();
+            let position = delivery.position.as_deref().map(|position| (tag::POSITION, position));
+            let fields = [Some((tag::SUBJECT, subject)), position];
+            let headers = Some(&delivery.headers);
+            if frame.put(kind::DELIVERY, 0, Some(id), &fields, headers, &delivery.payload).is_err() {
+                frame.gap(id, Some(1));
+            }
+        }
+        Outbound::Gap { id, lost } => frame.gap(id, lost.map(u64::from)),
+        Outbound::End { id } => frame.always(kind::END, Some(id), &[], &Bytes::new()),
+        Outbound::Pong { id, payload } => frame.always(kind::PONG, *id, &[], payload),
+        Outbound::GoAway { retry_after } => {
+            let wait = milliseconds(*retry_after).to_be_bytes();
+            frame.always(kind::GO_AWAY, None, &[Some((tag::RETRY_AFTER_MS, &wait))], &Bytes::new());
+        }
+    }
+}
+
+/// A tag and its value, if there is one.
+type Field<'a> = Option<(u8, &'a [u8])>;
+
+/// The frame would be too large, and nothing of it was written.
+struct TooLarge;
+
+struct Frame<'a, S> {
+    frame_bytes_max: usize,
+    sink: &'a mut S,
+}
+
+impl<S: Sink> Frame<'_, S> {
+    fn error(&mut self, id: Option<&Id>, error: &Error) {
+        let wait = error.retry_after().map(|wait| milliseconds(wait).to_be_bytes());
+        let failed = error.as_failed();
+        let mut fields = [
+            Some((tag::KIND, error.kind().code().as_bytes())),
+            Some((tag::OUTCOME, error.outcome().code().as_bytes())),
+            Some((tag::TEXT, clip(error.text()))),
+            wait.as_ref().map(|wait| (tag::RETRY_AFTER_MS, &wait[..])),
+            failed.map(|failed| (tag::BACKEND_CODE, clip(&failed.code))),
+        ];
+        let body = failed.map(|failed| failed.body.clone()).unwrap_or_default();
+        if self.put(kind::ERROR, 0, id, &fields, None, &body).is_err() {
+            let text = format!("(its body of {} bytes is larger than a frame) {}", body.len(), error.text());
+            fields[2] = Some((tag::TEXT, clip(&text)));
+            self.always(kind::ERROR, id, &fields, &Bytes::new());
+        }
+    }
+
+    fn gap(&mut self, id: &Id, lost: Option<u64>) {
+        let lost = lost.map(u64::to_be_bytes);
+        let field = lost.as_ref().map(|lost| (tag::LOST, &lost[..]));
+        self.always(kind::GAP, Some(id), &[field], &Bytes::new());
+    }
+
+    /// Writes what is always small.
+    fn always(&mut self, kind: u8, id: Option<&Id>, fields: &[Field<'_>], payload: &Bytes) {
+        let put = self.put(kind, 0, id, fields, None, payload);
+        assert!(put.is_ok(), "a message without headers and a foreign payload fits any frame");
+    }
+
+    fn put(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        id: Option<&Id>,
+        fields: &[Field<'_>],
+        headers: Option<&Headers>,
+        payload: &Bytes,
+    ) -> Result<(), TooLarge> {
+        let headers = || headers.into_iter().flat_map(Headers::iter).filter(|(name, _)| fits(name));
+        let of_fields: usize = fields.iter().flatten().map(|(_, value)| 3 + value.len()).sum();
+        let of_headers: usize = headers().map(|(name, value)| 3 + 1 + name.len() + value.len()).sum();
+        let fields_bytes = u16::try_from(of_fields + of_headers).map_err(|_| TooLarge)?;
+        let body_bytes = FIXED_BYTES + usize::from(fields_bytes) + payload.len();
+        if HEADER_BYTES + body_bytes > self.frame_bytes_max {
+            return Err(TooLarge);
+        }
+        let (flags, number) = match id {
+            None => (flags, 0),
+            Some(Id::Number(number)) => (flags | flag::ID, *number),
+            Some(Id::Text(_)) => unreachable!("the binary form hears numbers only, and makes up no ids"),
+        };
+        let mut fixed = [0; HEADER_BYTES + FIXED_BYTES];
+        fixed[..6].copy_from_slice(&header(VERSION, kind, body_bytes));
+        fixed[6] = flags;
+        fixed[8..16].copy_from_slice(&number.to_be_bytes());
+        fixed[16..].copy_from_slice(&fields_bytes.to_be_bytes());
+        self.sink.copy(&fixed);
+        for (tag, value) in fields.iter().flatten() {
+            self.field(*tag, value.len());
+            self.sink.copy(value);
+        }
+        for (name, value) in headers() {
+            self.field(tag::HEADER, 1 + name.len() + value.len());
+            self.sink.copy(&[u8::try_from(name.len()).expect("long names are left out")]);
+            self.sink.copy(name.as_bytes());
+            self.sink.copy(value.as_bytes());
+        }
+        if !payload.is_empty() {
+            self.sink.share(payload.clone());
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, tag: u8, bytes: usize) {
+        let [high, low] = u16::try_from(bytes).expect("all fields together fit 16 bits").to_be_bytes();
+        self.sink.copy(&[tag, high, low]);
+    }
+}
+
+fn fits(name: &str) -> bool {
+    let fits = name.len() <= HEADER_NAME_BYTES_MAX;
+    if !fits {
+        tracing::debug!(bytes = name.len(), "a header whose name is too long for version 2 was left out");
+    }
+    fits
+}
+
+/// The text, cut at a character if it is too long.
+fn clip(text: &str) -> &[u8] {
+    &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]
+}
