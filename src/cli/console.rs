@@ -10,8 +10,8 @@ use crate::client::Failure;
 
 /// Both outputs, and what is known of them.
 pub(super) struct Console<'a> {
-    out: &'a mut dyn Write,
-    complaints: &'a mut dyn Write,
+    pub(super) out: &'a mut dyn Write,
+    pub(super) complaints: &'a mut dyn Write,
     /// Whether standard output is a terminal.
     pub(super) out_is_terminal: bool,
     /// Whether standard error is a terminal, for what only a person at it wants to see.
@@ -30,16 +30,6 @@ impl<'a> Console<'a> {
             complaints_are_seen,
             colour: complaints_are_seen && !plain,
         }
-    }
-
-    /// Standard output.
-    pub(super) fn out(&mut self) -> &mut dyn Write {
-        self.out
-    }
-
-    /// Standard error.
-    pub(super) fn complaints(&mut self) -> &mut dyn Write {
-        self.complaints
     }
 
     /// A payload as it is; with `apart`, ended by a newline so that the next one does not touch it.
@@ -98,7 +88,9 @@ pub(super) fn advice(failure: &Failure) -> String {
         Kind::Malformed | Kind::Invalid => "correct what is sent",
         Kind::Unsupported => "another --via may know it",
         Kind::TooLarge => "send less",
-        Kind::Unauthenticated | Kind::Denied => "the operator can allow it: routes.NAME.allow, ipc.allow_uids",
+        Kind::Unauthenticated | Kind::Denied => {
+            "the operator can allow it: routes.NAME.allow, ipc.allow_uids"
+        }
         Kind::NotFound => "see the routes with `ipc-gateway config`",
         Kind::TimedOut => "give it more time with --timeout, or look at the service",
         Kind::Unavailable => "see the connections with `ipc-gateway status`",
@@ -156,7 +148,8 @@ mod tests {
     #[test]
     fn a_payload_is_a_member_of_its_object() {
         let members = json!({"ok": true});
-        let object = |payload: &'static [u8]| told(|console| console.object(&members, Some(&payload.into())).unwrap());
+        let object =
+            |payload: &'static [u8]| told(|console| console.object(&members, Some(&payload.into())).unwrap());
         assert_eq!(object(b"{\"a\":\n1}"), "{\"ok\":true,\"payload\":{\"a\": 1}}\n");
         assert_eq!(object(b"\xff"), "{\"ok\":true,\"payload_base64\":\"/w==\"}\n");
         assert_eq!(told(|console| console.object(&members, None).unwrap()), "{\"ok\":true}\n");

@@ -42,7 +42,10 @@ impl Dialect for Envelope {
             Payload::Base64(text) => (",\"payload_base64\":\"", text.as_bytes(), "\"}\n"),
         };
         if text.len() + key.len() + bytes.len() + end.len() > wire::frame::FRAME_BYTES_MAX {
-            return Err(Failure::new(Kind::TooLarge, "the message is over the 4 MiB that a document may have"));
+            return Err(Failure::new(
+                Kind::TooLarge,
+                "the message is over the 4 MiB that a document may have",
+            ));
         }
         for piece in [text.as_bytes(), key.as_bytes(), bytes, end.as_bytes()] {
             out.extend_from_slice(piece);
@@ -246,7 +249,8 @@ mod tests {
     #[test]
     fn the_gateway_understands_what_is_said() {
         for payload in [&b"{\"a\": 1}"[..], b"null", b"text", b"\xff\0", b""] {
-            let Inbound::Request { id: Id::Number(7), subject, question } = said(&Say::Request(call(payload)))
+            let Inbound::Request { id: Id::Number(7), subject, question } =
+                said(&Say::Request(call(payload)))
             else {
                 panic!()
             };
@@ -275,7 +279,10 @@ mod tests {
         let error = contract::Error::failed(failed, "text");
         let told = heard(&Outbound::Error { id: Some(&id), error: &error });
         let What::Failed(failure) = told.what else { panic!("{told:?}") };
-        assert_eq!((failure.kind, failure.outcome, &*failure.body), (Kind::Failed, Outcome::Done, &b"no"[..]));
+        assert_eq!(
+            (failure.kind, failure.outcome, &*failure.body),
+            (Kind::Failed, Outcome::Done, &b"no"[..])
+        );
         assert!(matches!(heard(&Outbound::Gap { id: &id, lost: None }).what, What::Gap(None)));
         assert!(matches!(heard(&Outbound::Accepted { id: &id }).what, What::Accepted));
     }

@@ -31,8 +31,11 @@ mod kind {
 }
 
 /// The message types by the names that routes have for them.
-const TYPES: [(&str, u8); 3] =
-    [("task_submit", kind::TASK_SUBMIT), ("task_query", kind::TASK_QUERY), ("task_cancel", kind::TASK_CANCEL)];
+const TYPES: [(&str, u8); 3] = [
+    ("task_submit", kind::TASK_SUBMIT),
+    ("task_query", kind::TASK_QUERY),
+    ("task_cancel", kind::TASK_CANCEL),
+];
 
 /// The dialect.
 #[derive(Debug, Default)]
@@ -223,7 +226,10 @@ pub(super) fn failed(payload: &[u8]) -> Failure {
         backend_code: Option<String>,
     }
     let Ok(Body { error: said }) = serde_json::from_slice(payload) else {
-        return Failure { body: Bytes::copy_from_slice(payload), ..Failure::new(Kind::Failed, "the answer is an error") };
+        return Failure {
+            body: Bytes::copy_from_slice(payload),
+            ..Failure::new(Kind::Failed, "the answer is an error")
+        };
     };
     let by_number = match said.code {
         1 | 2 => Kind::Unsupported,
@@ -292,7 +298,11 @@ mod tests {
         put(&mut input, kind::STREAM_DATA, r#"{"stream":"3","subject":"a.b","payload":null}"#);
         put(&mut input, kind::STREAM_DATA, r#"{"stream":"3","gap":4}"#);
         put(&mut input, kind::STREAM_DATA, r#"{"stream":"3","gap":null}"#);
-        put(&mut input, kind::STREAM_ERROR, r#"{"stream":"3","ok":false,"error":{"code":6,"message":"m","kind":"draining"}}"#);
+        put(
+            &mut input,
+            kind::STREAM_ERROR,
+            r#"{"stream":"3","ok":false,"error":{"code":6,"message":"m","kind":"draining"}}"#,
+        );
         let mut said = Vec::new();
         while let Some(heard) = version1.decode(&mut input).unwrap() {
             assert_eq!(heard.id, Some(3));

@@ -142,7 +142,9 @@ impl Fields {
         let mut fields = Self::default();
         let mut rest = bytes.clone();
         while !rest.is_empty() {
-            let whole = rest.first_chunk::<3>().map(|[_, high, low]| 3 + usize::from(*high) * 256 + usize::from(*low));
+            let whole = rest
+                .first_chunk::<3>()
+                .map(|[_, high, low]| 3 + usize::from(*high) * 256 + usize::from(*low));
             let Some(whole) = whole.filter(|whole| *whole <= rest.len()) else {
                 return Err(Lost::Protocol("a field longer than the fields".to_owned()));
             };
@@ -222,7 +224,10 @@ mod tests {
         wire::binary::encode(outbound, FRAME_BYTES_MAX, &mut bytes);
         let whole = bytes.clone();
         for end in 0..whole.len() {
-            assert!(Version2::default().decode(&mut BytesMut::from(&whole[..end])).unwrap().is_none(), "{end}");
+            assert!(
+                Version2::default().decode(&mut BytesMut::from(&whole[..end])).unwrap().is_none(),
+                "{end}"
+            );
         }
         let heard = Version2::default().decode(&mut bytes).unwrap().unwrap();
         assert!(bytes.is_empty());
@@ -240,7 +245,12 @@ mod tests {
         assert!(question.idempotent);
         assert_eq!(question.trace.unwrap().trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
 
-        for say in [Say::Publish(call()), Say::Subscribe(Call { payload: Bytes::new(), ..call() }), Say::Unsubscribe, Say::Ping] {
+        for say in [
+            Say::Publish(call()),
+            Say::Subscribe(Call { payload: Bytes::new(), ..call() }),
+            Say::Unsubscribe,
+            Say::Ping,
+        ] {
             let frame = encoded(&say);
             assert!(wire::binary::decode(frame[5], frame.slice(HEADER_BYTES..)).is_ok(), "{say:?}");
         }
