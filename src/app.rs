@@ -18,6 +18,7 @@ use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
 use crate::backend::nats::{self, Nats};
 use crate::config::{self, Config};
+use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
@@ -98,13 +99,14 @@ impl Gateway {
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
+        let handle = Handle::new(rules(&config, &registry));
+        let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
         let reachable = backend.clone();
         registry.backend(kind, move || reachable.health().reachable)?;
         let readable = backend.clone();
         registry.readings(Box::new(move || readable.readings()));
 
-        let handle = Handle::new(rules(&config, &registry));
         registry.show_rules(&handle)?;
         let budget = ByteBudget::new(config.limits.memory_bytes_max);
         registry.show_budget(&budget)?;
@@ -244,6 +246,14 @@ fn admin(config: &config::Admin) -> AdminSettings {
         hosts: config.hosts.clone(),
         connections_max: config.connections_max,
         ..AdminSettings::default()
+    }
+}
+
+fn hub(config: &config::Hub) -> hub::Settings {
+    hub::Settings {
+        linger: config.linger,
+        open_timeout: config.open_timeout,
+        patterns_max: config.patterns_max,
     }
 }
 

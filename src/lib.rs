@@ -9,6 +9,7 @@
 //! | [`policy`], [`policies`] | the shape of a rule, and a file a rule |
 //! | [`services`] | rules that wait |
 //! | [`route`], [`rules`], [`permits`] | what a request consults, behind one swappable handle |
+//! | [`hub`] | fan-out: one subscription of the backend for all who listen on a pattern |
 //! | [`backend`] | what answers: the embedded broker, or NATS |
 //! | [`identity`] | who a peer is |
 //! | [`config`] | configuration: sources, checks, the typed result |
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod holder;
+pub mod hub;
 pub mod identity;
 pub mod limits;
 pub mod metrics;

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Identity, MessageType, Method, Operation, Pattern, Request, Subject, Target};
+use contract::{
+    Identity, MessageType, Method, Operation, Pattern, QueueBounds, QueuePolicy, Request, Subject, Target,
+};
 
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
@@ -52,6 +54,8 @@ pub struct RouteSettings {
     pub calls_max: Option<usize>,
     /// Streams open at once; `None` is bounded by the total alone.
     pub streams_max: Option<usize>,
+    /// What bounds the queue of each of its streams, and what happens when it is full.
+    pub queue: QueueBounds,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
 }
@@ -215,13 +219,15 @@ impl RouteTable {
         Arc::clone(route)
     }
 
-    fn of_subject(&self, subject: &Subject) -> Option<&Arc<Route>> {
+    /// The most exact route that stands for `subject`.
+    pub fn of_subject(&self, subject: &Subject) -> Option<&Arc<Route>> {
         self.literals.get(subject).or_else(|| {
             self.patterns.iter().find(|(pattern, _)| pattern.matches(subject)).map(|(_, route)| route)
         })
     }
 
-    fn of_pattern(&self, pattern: &Pattern) -> Option<&Arc<Route>> {
+    /// The most exact route that covers all of `pattern`.
+    pub fn of_pattern(&self, pattern: &Pattern) -> Option<&Arc<Route>> {
         self.patterns.iter().find(|(wide, _)| wide.covers(pattern)).map(|(_, route)| route)
     }
 }
@@ -243,6 +249,7 @@ fn no_route() -> RouteSettings {
         rate: None,
         calls_max: None,
         streams_max: None,
+        queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
         headers: Vec::new(),
     }
 }

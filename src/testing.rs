@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, Request, Target, TraceContext,
-    UnixPeer,
+    Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request,
+    Target, TraceContext, UnixPeer,
 };
 use tokio::time::Instant;
 
@@ -31,6 +31,7 @@ pub(crate) fn request(target: Target) -> Request {
         deadline: received + Duration::from_secs(10),
         idempotent: false,
         ordered: false,
+        queue: None,
         trace: TraceContext::start(),
         origin: origin(identity),
     }
@@ -51,6 +52,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         rate: None,
         calls_max: None,
         streams_max: None,
+        queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1024, bytes_max: 8 << 20 },
         headers: vec!["*".to_owned()],
     }
 }

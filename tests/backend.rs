@@ -12,6 +12,8 @@ mod suite;
 
 #[path = "backend/embedded.rs"]
 mod embedded;
+#[path = "backend/hub.rs"]
+mod hub;
 #[path = "backend/model.rs"]
 mod model;
 

@@ -31,6 +31,11 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
         Ok((before, after)) => tracing::debug!(before, after, "descriptors that may be open"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("without a message");
+        tracing::error!(place, backtrace = %std::backtrace::Backtrace::capture(), "panicked: {text}");
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gateway").build()?;
     let ended = runtime.block_on(serve(loaded.config, out, complaints));
     // What did not finish within the grace is dropped, not waited for.
@@ -49,7 +54,10 @@ async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) 
             return Ok(code::FAILED);
         }
     };
-    banner(&gateway, out)?;
+    // Whoever started us may not read on; that is no reason not to serve.
+    if let Err(error) = banner(&gateway, out) {
+        tracing::debug!(%error, "the banner was not read");
+    }
     let mut exit = code::OK;
     tokio::select! {
         name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),

@@ -24,6 +24,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("backend", "What is behind the rules."),
     ("nats", "The pool of connections to NATS. Give one kind of credential at most."),
     ("embedded", "The broker inside the process, used when no NATS is configured."),
+    ("hub", "Fan-out: one subscription of the backend a pattern, shared by all who listen on it."),
     ("limits", "Limits over all doors. Work above a limit is refused at once, never queued."),
     ("admin", "The listener for health, readiness and metrics."),
     ("drain", "Stopping."),
@@ -97,7 +98,7 @@ pub static KEYS: &[Key] = &[
         "Users that may connect, by number. With both lists empty: the gateway's own user and root.",
     )
     .default_to("[]"),
-    Key::new("ipc.allow_gids", Kind::List(&Kind::Id), "Groups whose members may connect, by number.")
+    Key::new("ipc.allow_gids", Kind::List(&Kind::Id), "Groups that may connect, by number; what counts is the effective group of the process.")
         .default_to("[]"),
     Key::new(
         "ipc.failed_as_error",
@@ -212,6 +213,25 @@ pub static KEYS: &[Key] = &[
     .default_to("1024"),
     Key::new("embedded.payload_bytes_max", int(1024, 64 * MIB, "bytes"), "Largest payload the broker takes.")
         .default_to("8388608"),
+    // hub
+    Key::new(
+        "hub.linger_ms",
+        int(0, 3_600_000, "ms"),
+        "How long the subscription of a pattern is kept after its last listener left.",
+    )
+    .default_to("5000"),
+    Key::new("hub.open_timeout_ms", TIMEOUT_MS, "How long the backend may take to open a subscription.")
+        .default_to("5000"),
+    Key::new(
+        "hub.patterns_max",
+        int(1, 1_000_000, "patterns"),
+        "Patterns subscribed at one time; those that nobody listens on give way first.",
+    )
+    .default_to("4096"),
+    Key::new("hub.queue_messages_max", QUEUE_MESSAGES, "Unread messages kept for one listener.")
+        .default_to("1024"),
+    Key::new("hub.queue_bytes_max", QUEUE_BYTES, "Bytes of unread messages kept for one listener.")
+        .default_to("8388608"),
     // limits
     Key::new(
         "limits.timeout_ms",
@@ -249,7 +269,7 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "limits.peers_max",
         int(1, 16_777_216, "peers"),
-        "Peers whose rate is remembered; the one idle longest is forgotten first.",
+        "Peers whose rate is remembered; who has nothing spent is forgotten, and beyond that newcomers share one rate.",
     )
     .default_to("65536"),
     Key::new(
@@ -310,6 +330,11 @@ pub static KEYS: &[Key] = &[
 pub(super) const RATE: Kind = int(0, 10_000_000, "a second, 0 = no limit");
 /// What a rate's bucket holds; shared with the routes.
 pub(super) const BURST: Kind = int(0, 10_000_000, "requests, 0 = the same as the rate");
+
+/// Messages that one listener's queue may hold; shared with the routes.
+pub(super) const QUEUE_MESSAGES: Kind = int(1, 1_048_576, "messages");
+/// Bytes that one listener's queue may hold; shared with the routes. The newest message is kept in any case.
+pub(super) const QUEUE_BYTES: Kind = int(1024, 1024 * MIB, "bytes");
 
 /// Names of the predecessor whose features this version does not have: setting one is told, never ignored
 /// silently.

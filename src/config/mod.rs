@@ -49,7 +49,7 @@ pub use resolved::{Resolved, Setting};
 pub use route_keys::ROUTE_KEYS;
 pub use schema::schema;
 pub use secret::Secret;
-pub use sections::{Admin, Backend, Embedded, Ipc, Limits};
+pub use sections::{Admin, Backend, Embedded, Hub, Ipc, Limits};
 pub use sources::{Flag, MissingFiles, Sources};
 pub use value::{Kind, Value};
 
@@ -66,6 +66,8 @@ pub struct Config {
     pub nats: Nats,
     /// The broker inside the process.
     pub embedded: Embedded,
+    /// Fan-out of subscriptions.
+    pub hub: Hub,
     /// Limits over all doors.
     pub limits: Limits,
     /// The admin listener.
@@ -118,6 +120,7 @@ impl Config {
             backend: Backend::from_resolved(settings),
             nats: Nats::from_resolved(settings),
             embedded: Embedded::from_resolved(settings),
+            hub: Hub::from_resolved(settings),
             limits: Limits::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_grace: settings.millis("drain.grace_ms"),

@@ -4,13 +4,16 @@
 //! table `[routes.<name>]`, and its default may differ from route to route.
 
 use super::key::{Key, OldName, same};
-use super::keys::{BURST, RATE, TIMEOUT_MS};
+use super::keys::{BURST, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
 
 /// The verbs of a request that a route can name.
 pub(super) const OPERATIONS: &[&str] = &["publish", "request", "subscribe"];
 /// The task types of version 1.
 pub(super) const MESSAGE_TYPES: &[&str] = &["task_submit", "task_query", "task_cancel"];
+
+/// What may happen when a listener is slow.
+pub(super) const QUEUE_POLICIES: &[&str] = &["drop_oldest", "latest_by_subject", "disconnect"];
 
 /// The keys of one route; their paths lack `routes.<name>.`.
 pub static ROUTE_KEYS: &[Key] = &[
@@ -61,6 +64,25 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Open streams on this route.",
     )
     .default_to("0"),
+    Key::new(
+        "queue_policy",
+        Kind::Choice(QUEUE_POLICIES),
+        "What happens when a listener is slower than its messages: the oldest go and it is told how many; a \
+         newer message replaces the unread one of its subject; or its stream ends.",
+    )
+    .default_to("drop_oldest"),
+    Key::new(
+        "queue_messages_max",
+        QUEUE_MESSAGES,
+        "Unread messages kept for one listener, instead of hub.queue_messages_max.",
+    )
+    .example("64"),
+    Key::new(
+        "queue_bytes_max",
+        QUEUE_BYTES,
+        "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
+    )
+    .example("1048576"),
     Key::new(
         "headers",
         Kind::List(&Kind::Header),

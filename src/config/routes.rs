@@ -1,8 +1,8 @@
 //! The settings of one route, in the words of the route table.
 //!
-//! What a route leaves open is filled in from `[limits]` here, so that the table has no second source.
+//! What a route leaves open is filled in from `[limits]` and `[hub]` here, so that the table has no second source.
 
-use contract::{MessageType, Operation, Pattern, Subject};
+use contract::{MessageType, Operation, Pattern, QueueBounds, QueuePolicy, Subject};
 
 use super::resolved::Resolved;
 use super::route_keys::MESSAGE_TYPES;
@@ -30,6 +30,15 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         rate: rate(settings, &path("rate_per_second"), &path("rate_burst")),
         calls_max: own_limit("calls_max"),
         streams_max: own_limit("streams_max"),
+        queue: QueueBounds {
+            policy: queue_policy(settings.text(&path("queue_policy"))),
+            messages_max: settings
+                .int_if_set(&path("queue_messages_max"))
+                .unwrap_or_else(|| settings.int("hub.queue_messages_max")),
+            bytes_max: settings
+                .int_if_set(&path("queue_bytes_max"))
+                .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
+        },
         headers: settings.texts(&path("headers")),
     }
 }
@@ -54,6 +63,10 @@ fn operation(text: &str) -> Operation {
     known.expect("the kind allows these words only")
 }
 
+fn queue_policy(text: &str) -> QueuePolicy {
+    QueuePolicy::parse(text).expect("the kind allows these words only")
+}
+
 fn principal(text: &str) -> Principal {
     let number = |text: &str| text.parse().expect("the kind allows numbers only");
     match text.split_once(':') {
@@ -68,7 +81,7 @@ fn principal(text: &str) -> Principal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::route_keys::OPERATIONS;
+    use super::super::route_keys::{OPERATIONS, QUEUE_POLICIES};
     use super::*;
 
     #[test]
@@ -77,6 +90,8 @@ mod tests {
         assert_eq!(types, MESSAGE_TYPES);
         let operations: Vec<_> = OPERATIONS.iter().map(|text| operation(text)).collect();
         assert_eq!(operations, Operation::ALL);
+        let policies: Vec<_> = QUEUE_POLICIES.iter().map(|text| queue_policy(text)).collect();
+        assert_eq!(policies, QueuePolicy::ALL);
         let principals = ["any", "local", "anonymous", "uid:7", "gid:8"].map(principal);
         let expected =
             [Principal::Any, Principal::Local, Principal::Anonymous, Principal::Uid(7), Principal::Gid(8)];

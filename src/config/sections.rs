@@ -67,6 +67,17 @@ pub struct Embedded {
     pub payload_bytes_max: usize,
 }
 
+/// `[hub]`: fan-out. What a listener's queue may hold is in the routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hub {
+    /// How long a pattern without listeners is kept.
+    pub linger: Duration,
+    /// How long the backend may take to open a subscription.
+    pub open_timeout: Duration,
+    /// Patterns subscribed at one time.
+    pub patterns_max: usize,
+}
+
 /// `[limits]`: limits over all doors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -147,6 +158,16 @@ impl Embedded {
             tick: settings.millis("embedded.tick_ms"),
             subscription_capacity: settings.int("embedded.subscription_capacity"),
             payload_bytes_max: settings.int("embedded.payload_bytes_max"),
+        }
+    }
+}
+
+impl Hub {
+    pub(super) fn from_resolved(settings: &Resolved) -> Self {
+        Self {
+            linger: settings.millis("hub.linger_ms"),
+            open_timeout: settings.millis("hub.open_timeout_ms"),
+            patterns_max: settings.int("hub.patterns_max"),
         }
     }
 }

@@ -32,6 +32,7 @@ fn request_for(target: Target, payload: impl Into<Bytes>) -> Request {
         deadline: received + TIMEOUT,
         idempotent: false,
         ordered: false,
+        queue: None,
         trace: TraceContext::start(),
         origin: Arc::new(Origin { door: "suite", identity, address: PeerAddress::Unix, connection: 7 }),
     }

@@ -19,10 +19,10 @@ use crate::suite::{self, Behaviour, Heard, Listener, Rig};
 suite::conformance!(Inside);
 
 /// The embedded broker, its outside party attached in process.
-struct Inside(Embedded);
+pub(crate) struct Inside(Embedded);
 
 /// Small, so that a case can fill a queue; above what a case lets wait unread.
-const CAPACITY: usize = 512;
+pub(crate) const CAPACITY: usize = 512;
 
 impl Rig for Inside {
     type Backend = Embedded;
@@ -88,7 +88,8 @@ impl Rig for Inside {
     }
 }
 
-struct Task(AbortHandle);
+/// A responder of the outside party.
+pub(crate) struct Task(AbortHandle);
 
 impl Drop for Task {
     fn drop(&mut self) {
@@ -119,7 +120,8 @@ fn headers(pairs: &[(&str, &str)]) -> Headers {
     headers
 }
 
-fn reading(backend: &Embedded, name: &str) -> u64 {
+/// A count among the readings.
+pub(crate) fn reading(backend: &impl Backend, name: &str) -> u64 {
     let readings = backend.readings();
     let value = readings.iter().find(|reading| reading.name == name).expect("the reading exists").value;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small count")]
@@ -138,6 +140,7 @@ fn request(subject: &'static str, payload: impl Into<Bytes>) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        queue: None,
         trace: TraceContext::start(),
         origin: Origin { door: "test", identity, address: PeerAddress::Unix, connection: 1 }.into(),
     }

@@ -13,7 +13,9 @@
 //! | [`request`] | [`Request`] and its [`Target`] |
 //! | [`subject`] | [`Subject`] and [`Pattern`]: two types, so that a wildcard in a publish is impossible |
 //! | [`headers`] | [`Headers`], and which names a peer may never set |
-//! | [`reply`] | [`Reply`], [`DeliveryStream`], [`Delivery`] and gaps |
+//! | [`reply`] | [`Reply`], [`DeliveryStream`] and gaps |
+//! | [`delivery`] | [`Delivery`], encoded once a [`Format`] for all who get it |
+//! | [`queue`] | [`QueuePolicy`], [`QueueBounds`], [`QueueWish`]: what a slow reader is kept, and what a peer may ask |
 //! | [`error`] | [`Error`], its closed [`Kind`] and **the one table** of every protocol's dialect |
 //! | [`origin`] | [`Origin`] and [`Identity`]: who asks, built once a connection |
 //! | [`trace`] | [`TraceContext`]: W3C trace context, parsed, continued or started |
@@ -45,25 +47,29 @@
 //! ```
 
 pub mod budget;
+pub mod delivery;
 pub mod drain;
 pub mod error;
 pub mod frontend;
 pub mod headers;
 pub mod meters;
 pub mod origin;
+pub mod queue;
 pub mod reply;
 pub mod request;
 pub mod subject;
 pub mod trace;
 
 pub use budget::{ByteBudget, Charge};
+pub use delivery::{Delivery, Format};
 pub use drain::Drain;
 pub use error::{Blame, Error, Failed, Kind, Outcome, Retry, Row, Scope};
 pub use frontend::{Address, Authenticate, BindError, Frontend, Gate, Pipeline, ServeError, Timeouts};
 pub use headers::{HeaderError, Headers};
 pub use meters::{Counter, DoorMeters, Gauge};
 pub use origin::{Identity, Method, Origin, PeerAddress, PeerKey, Presented, UnixPeer};
-pub use reply::{Delivery, DeliveryStream, Event, Message, Reply};
+pub use queue::{QueueBounds, QueuePolicy, QueueWish};
+pub use reply::{DeliveryStream, Event, Message, Reply};
 pub use request::{MessageType, Operation, Request, Target};
 pub use subject::{Pattern, Subject, SubjectError};
 pub use trace::{TraceContext, TraceError};

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::{Error, Headers, Subject};
+use crate::{Delivery, Error, Headers};
 
 /// The answer to a request.
 #[derive(Debug)]
@@ -29,19 +29,6 @@ pub struct Message {
     pub headers: Headers,
     /// The payload, as the responder sent it.
     pub payload: Bytes,
-}
-
-/// One message of a stream, shared between all who get it.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The concrete subject it was published to.
-    pub subject: Subject,
-    /// Headers of the publisher.
-    pub headers: Headers,
-    /// The payload.
-    pub payload: Bytes,
-    /// An opaque position in a durable stream, for resuming behind it; absent where there is none.
-    pub position: Option<Bytes>,
 }
 
 /// What a stream yields.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Headers, Origin, Pattern, Subject, TraceContext};
+use crate::{Headers, Origin, Pattern, QueueWish, Subject, TraceContext};
 
 /// One exchange a peer asks for. The payload is opaque: a slice of the read buffer, never parsed on the way.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct Request {
     pub idempotent: bool,
     /// Whether it must keep its order among the requests of its connection (publishes do anyway).
     pub ordered: bool,
+    /// Of a subscription: what the peer asks of its queue; without it all is as the route says. Other
+    /// operations ignore it.
+    pub queue: Option<QueueWish>,
     /// The trace it belongs to.
     pub trace: TraceContext,
     /// Who asks.

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use contract::{Charge, DeliveryStream, Error, Event, Message, MessageType, Pattern};
 
+use wire::{Inbound, Outbound, Refusal};
+
 use crate::frame::Partial;
 use crate::outbox::Outbox;
 
@@ -11,11 +13,16 @@ pub(crate) type StreamName = Box<str>;
 
 /// What the peer said.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and a box would cost each message")]
 pub(crate) enum Said {
     /// A request, to be answered in its turn.
     Task { kind: MessageType, payload: Bytes, charge: Option<Charge> },
     /// A subscription; the session names the stream if the peer did not.
     Subscribe { pattern: Pattern, stream: Option<StreamName> },
+    /// A message with an id, to be answered whenever its answer is there.
+    Question(Inbound, Option<Charge>),
+    /// A message with an id that could not be understood.
+    Misspoken(Refusal),
     /// Something that is answered without asking anybody.
     Plain(Answer),
     /// Something that ends the connection once it is answered.
@@ -42,7 +49,7 @@ pub(crate) enum Answer {
 }
 
 /// What is pushed between answers.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Push<'a> {
     /// A delivery, or a gap.
     Event(&'a Event),
@@ -66,6 +73,9 @@ pub(crate) trait Dialect {
 
     /// Encodes what a stream yields.
     fn push(&mut self, stream: &str, push: Push<'_>, outbox: &mut Outbox);
+
+    /// Encodes a message with an id.
+    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox);
 
     /// Where the peer is within a message, for deadlines.
     fn partial(&self) -> Partial;

@@ -23,9 +23,9 @@ pub(crate) mod kind {
     pub(crate) const CAPABILITIES: u8 = 0xF2;
 }
 
-/// A decoder of version 1 alone.
+/// A decoder of both versions.
 pub(crate) fn decoder(budget: ByteBudget) -> Decoder {
-    Decoder::new(budget, &[VERSION], FRAME_BYTES_MAX)
+    Decoder::new(budget, &[VERSION, wire::binary::VERSION], FRAME_BYTES_MAX)
 }
 
 /// The header of a frame of version 1 with a payload of so many bytes.

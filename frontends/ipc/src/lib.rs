@@ -1,15 +1,16 @@
-//! The Unix-socket door: version 1 frames and raw JSON on one socket, told apart by their first byte.
+//! The Unix-socket door: frames of versions 1 and 2 and raw JSON on one socket, told apart by their first bytes.
 //!
 //! # Layout
 //!
-//! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`v1` over `frame`,
-//! or `raw` over `json`) defined by `exchange`; `ordered` keeps
+//! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`framed`, with
+//! the frames of `v1` or the messages of `wire`, or `raw`) defined by `exchange`; `ordered` keeps
 //! answers in order; `outbox` and `buffers` are what a session works with, beside the
 //! in-flight set and the streams of `wire`.
 
 mod buffers;
 mod exchange;
 mod frame;
+mod framed;
 mod ordered;
 mod outbox;
 mod raw;
@@ -26,6 +27,7 @@ use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presen
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
+use wire::message::Limits;
 
 use crate::buffers::BufferPool;
 use crate::session::Bounds;
@@ -93,6 +95,12 @@ impl Frontend for UnixSocket {
             header_timeout: settings.header_timeout,
             body_timeout: settings.body_timeout,
             failed_as_error: settings.failed_as_error,
+            limits: Arc::new(Limits {
+                message_bytes_max: frame::FRAME_BYTES_MAX,
+                in_flight_max: settings.in_flight_max,
+                streams_max: settings.streams_max,
+                timeout_max: gate.timeouts.max,
+            }),
         });
         let mut pause = ACCEPT_PAUSES.0;
         loop {

@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes};
 use contract::{ByteBudget, Charge};
 use tokio::net::UnixStream;
+use wire::Sink;
 
 use crate::buffers::{BufferPool, Lent};
 
@@ -67,33 +68,6 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Appends small bytes by copying them.
-    pub(crate) fn copy(&mut self, mut bytes: &[u8]) {
-        self.bytes += bytes.len();
-        while !bytes.is_empty() {
-            if !matches!(self.pieces.back(), Some(Piece::Copied { buffer, to, .. }) if *to < buffer.len()) {
-                let buffer = self.pool.take();
-                self.charge.grow_always(buffer.len());
-                self.pieces.push_back(Piece::Copied { buffer, from: 0, to: 0 });
-            }
-            let Some(Piece::Copied { buffer, to, .. }) = self.pieces.back_mut() else { return };
-            let (now, later) = bytes.split_at(bytes.len().min(buffer.len() - *to));
-            buffer[*to..*to + now.len()].copy_from_slice(now);
-            *to += now.len();
-            bytes = later;
-        }
-    }
-
-    /// Appends a payload: shared if it is large, copied if it is small.
-    pub(crate) fn share(&mut self, payload: Bytes) {
-        if payload.len() <= COPY_BYTES_MAX {
-            return self.copy(&payload);
-        }
-        self.bytes += payload.len();
-        self.charge.grow_always(payload.len());
-        self.pieces.push_back(Piece::Shared(payload));
-    }
-
     /// Writes what the socket takes now; the number of bytes is 0 only when nothing waits.
     /// `WouldBlock` when the socket takes nothing.
     pub(crate) fn write(&mut self, stream: &UnixStream) -> io::Result<usize> {
@@ -135,6 +109,34 @@ impl Outbox {
                 self.charge.shrink(piece.cost());
             }
         }
+    }
+}
+
+/// A payload is shared if it is large, and copied if it is small.
+impl Sink for Outbox {
+    fn copy(&mut self, mut bytes: &[u8]) {
+        self.bytes += bytes.len();
+        while !bytes.is_empty() {
+            if !matches!(self.pieces.back(), Some(Piece::Copied { buffer, to, .. }) if *to < buffer.len()) {
+                let buffer = self.pool.take();
+                self.charge.grow_always(buffer.len());
+                self.pieces.push_back(Piece::Copied { buffer, from: 0, to: 0 });
+            }
+            let Some(Piece::Copied { buffer, to, .. }) = self.pieces.back_mut() else { return };
+            let (now, later) = bytes.split_at(bytes.len().min(buffer.len() - *to));
+            buffer[*to..*to + now.len()].copy_from_slice(now);
+            *to += now.len();
+            bytes = later;
+        }
+    }
+
+    fn share(&mut self, payload: Bytes) {
+        if payload.len() <= COPY_BYTES_MAX {
+            return self.copy(&payload);
+        }
+        self.bytes += payload.len();
+        self.charge.grow_always(payload.len());
+        self.pieces.push_back(Piece::Shared(payload));
     }
 }
 

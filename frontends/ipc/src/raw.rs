@@ -1,4 +1,5 @@
-//! Raw JSON: one JSON object is one task, one line of JSON is its answer (`docs/protocols/ipc.md`).
+//! Raw JSON: one JSON object is one task, one line of JSON is its answer (`docs/protocols/ipc.md`); or it is a
+//! message of the envelope, told by its `op` (`docs/protocols/json.md`).
 //!
 //! A document is complete when its value is complete; a newline is usual and not needed. After a bad one,
 //! reading goes on behind the next newline.
@@ -7,20 +8,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use contract::{ByteBudget, Charge, Error, Kind};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use wire::json::{self, Decoded, Flaw, Resync, Scan, Scanner};
+use wire::{Outbound, Sink};
 
 use crate::exchange::{Answer, Dialect, Push, Said};
 use crate::frame::{FRAME_BYTES_MAX, Partial};
 use crate::outbox::Outbox;
 use crate::v1::{TASK_SUBMIT, error_body};
-use wire::json::{self, Flaw, Resync, Scan, Scanner};
 
 /// Bytes of the largest document: that of a frame, so that both modes take the same tasks.
 const DOCUMENT_BYTES_MAX: usize = FRAME_BYTES_MAX;
-
-/// Values of `op` that make a document an envelope instead of a task.
-const VERBS: [&str; 6] = ["request", "publish", "subscribe", "unsubscribe", "cancel", "ping"];
 
 /// The dialect.
 #[derive(Debug)]
@@ -86,18 +83,13 @@ impl RawJson {
             let text = "the gateway has no memory left for this document; try again later";
             return refused(Error::new(Kind::Overloaded, text));
         }
-        if document.first() != Some(&b'{') {
-            return refused(malformed("a task is a JSON object"));
+        match json::decode(document.clone()) {
+            Ok(Decoded::Task(payload)) => Said::Task { kind: TASK_SUBMIT, payload, charge: Some(charge) },
+            Ok(Decoded::Envelope(inbound)) => Said::Question(inbound, Some(charge)),
+            Err(refusal) if refusal.id.is_some() || json::is_envelope(&document) => Said::Misspoken(refusal),
+            // Whoever sends bare tasks is answered like one, and in order.
+            Err(refusal) => refused(malformed(refusal.error.text())),
         }
-        if let Err(error) = json::validate(&document) {
-            return refused(malformed(&format!("not JSON: {error}")));
-        }
-        if let Some(verb) = verb(&document) {
-            let text =
-                format!("the envelope (\"op\":\"{verb}\") is not offered by this version of the gateway");
-            return refused(Error::new(Kind::Unsupported, text));
-        }
-        Said::Task { kind: TASK_SUBMIT, payload: document, charge: Some(charge) }
     }
 }
 
@@ -107,19 +99,6 @@ fn refused(error: Error) -> Said {
 
 fn malformed(why: &str) -> Error {
     Error::new(Kind::Malformed, format!("Invalid payload: {why}"))
-}
-
-/// The verb of an envelope; tasks may have an `op` of their own, with other values.
-fn verb(document: &[u8]) -> Option<&'static str> {
-    #[derive(Deserialize)]
-    struct Envelope<'a> {
-        #[serde(borrow)]
-        op: Option<&'a RawValue>,
-    }
-    // Most tasks have no `op` at all, and are not parsed for it.
-    document.windows(4).any(|window| window == b"\"op\"").then_some(())?;
-    let op = serde_json::from_slice::<Envelope<'_>>(document).ok()?.op?;
-    VERBS.into_iter().find(|verb| op.get().trim_matches('"') == *verb)
 }
 
 impl Dialect for RawJson {
@@ -184,6 +163,11 @@ impl Dialect for RawJson {
         unreachable!("raw JSON opens no streams, such as {stream}");
     }
 
+    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) {
+        json::encode(told, DOCUMENT_BYTES_MAX, outbox);
+        outbox.copy(b"\n");
+    }
+
     fn partial(&self) -> Partial {
         if self.scanner.is_between() { Partial::Nothing } else { Partial::Body }
     }
@@ -217,6 +201,8 @@ mod tests {
                         said.push(String::from_utf8(payload.to_vec()).unwrap());
                     }
                     Some(Said::Plain(Answer::Error(error))) => said.push(error.kind().to_string()),
+                    Some(Said::Question(..)) => said.push("question".to_owned()),
+                    Some(Said::Misspoken(_)) => said.push("misspoken".to_owned()),
                     Some(other) => panic!("{other:?}"),
                     None => assert!(piece.is_empty()),
                 }
@@ -247,8 +233,11 @@ mod tests {
 
     #[test]
     fn only_the_envelopes_own_verbs_make_an_envelope() {
-        let said = hear(b"{\"op\":\"request\"}{\"op\":\"move\"}{\"id\":1,\"x\":{\"op\":\"request\"}}", 1000);
-        assert_eq!(said, ["unsupported", "{\"op\":\"move\"}", "{\"id\":1,\"x\":{\"op\":\"request\"}}"]);
+        let said = hear(b"{\"op\":\"request\",\"id\":1,\"subject\":\"a\"}{\"op\":\"move\"}{\"id\":1,\"x\":{\"op\":\"request\"}}{\"op\":\"request\"}", 1000);
+        assert_eq!(
+            said,
+            ["question", "{\"op\":\"move\"}", "{\"id\":1,\"x\":{\"op\":\"request\"}}", "misspoken"]
+        );
     }
 
     #[test]

@@ -20,13 +20,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, timeout};
 
+use wire::conversation::Conversation;
+use wire::message::Limits;
+
 use crate::buffers::BufferPool;
 use crate::exchange::Dialect;
 use crate::frame::Partial;
+use crate::framed::Framed;
 use crate::ordered::Ordered;
 use crate::outbox::Outbox;
 use crate::raw::RawJson;
-use crate::v1::Version1;
 
 /// Deliveries are taken from streams while less than this is unwritten; the rest waits in the streams' own
 /// bounded queues, which tell what they lose. Twice a default socket buffer would only add latency.
@@ -35,6 +38,8 @@ const PUSH_BYTES_MAX: usize = 64 * 1024;
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How long a peer that was told an error gets to read it before the connection is closed under it.
 const LINGER: Duration = Duration::from_millis(500);
+/// When a client of a gateway that stops should connect again: a restart takes about that.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 16;
 
@@ -47,6 +52,8 @@ pub(crate) struct Bounds {
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) failed_as_error: bool,
+    /// What a client is told of these, and how long its questions may take.
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Serves one connection to its end.
@@ -77,7 +84,7 @@ enum End {
 #[derive(Debug)]
 enum Speech {
     Unknown,
-    Version1(Version1),
+    Framed(Framed),
     RawJson(RawJson),
 }
 
@@ -85,7 +92,7 @@ impl Speech {
     fn dialect(&mut self) -> Option<&mut dyn Dialect> {
         match self {
             Self::Unknown => None,
-            Self::Version1(dialect) => Some(dialect),
+            Self::Framed(dialect) => Some(dialect),
             Self::RawJson(dialect) => Some(dialect),
         }
     }
@@ -97,7 +104,11 @@ struct Session<P: Pipeline> {
     pool: BufferPool,
     bounds: Arc<Bounds>,
     speech: Speech,
+    /// Questions that are answered in their order.
     ordered: Ordered<P>,
+    /// Questions with ids; made with the first one.
+    conversation: Option<Box<Conversation<P>>>,
+    origin: Arc<Origin>,
     outbox: Outbox,
     /// What was read and not heard yet, because too much was in flight.
     rest: Vec<u8>,
@@ -119,7 +130,12 @@ impl<P: Pipeline> Session<P> {
         bounds: Arc<Bounds>,
     ) -> Self {
         Self {
-            ordered: Ordered::new(gate.clone(), origin, bounds.in_flight_max, bounds.streams_max),
+            ordered: Ordered::new(
+                gate.clone(),
+                Arc::clone(&origin),
+                bounds.in_flight_max,
+                bounds.streams_max,
+            ),
             outbox: Outbox::new(pool.clone(), &gate.budget),
             drain: Box::pin(gate.drain.draining()),
             speech: Speech::Unknown,
@@ -130,6 +146,8 @@ impl<P: Pipeline> Session<P> {
             partial: Partial::Nothing,
             read_deadline: None,
             watch: None,
+            conversation: None,
+            origin,
             stream,
             gate,
             pool,
@@ -175,7 +193,8 @@ impl<P: Pipeline> Session<P> {
 
     /// Whether there is room for what the peer may say.
     fn has_room(&self) -> bool {
-        self.ordered.len() < self.bounds.in_flight_max
+        let in_flight = self.ordered.len() + self.conversation.as_ref().map_or(0, |talk| talk.in_flight());
+        in_flight < self.bounds.in_flight_max
             && self.outbox.bytes() + self.ordered.waiting_bytes() < self.bounds.write_queue_bytes_max
     }
 
@@ -188,22 +207,35 @@ impl<P: Pipeline> Session<P> {
     fn is_over(&self) -> bool {
         let deaf = self.ending || self.draining || self.ended && self.rest.is_empty();
         // A peer that has ended its input may still listen to its streams.
-        let streaming = self.ordered.is_streaming() && !self.ending && !self.draining;
-        deaf && !streaming && self.ordered.len() == 0 && self.outbox.is_empty()
+        let streams = self.conversation.as_ref().map_or(0, |talk| talk.streams());
+        let streaming = (self.ordered.is_streaming() || streams > 0) && !self.ending && !self.draining;
+        let asked = self.conversation.as_ref().map_or(0, |talk| talk.in_flight());
+        deaf && !streaming && self.ordered.len() + asked == 0 && self.outbox.is_empty()
     }
 
     fn poll_answers(&mut self, context: &mut Context<'_>) -> bool {
-        let moved = self.ordered.poll_answers(context);
+        let mut moved = self.ordered.poll_answers(context);
         let Some(dialect) = self.speech.dialect() else { return moved };
-        moved | self.ordered.release(dialect, &mut self.outbox)
+        moved |= self.ordered.release(dialect, &mut self.outbox);
+        if let Some(conversation) = &mut self.conversation {
+            moved |= conversation.poll_answers(context, &mut |told| dialect.tell(&told, &mut self.outbox));
+        }
+        moved
     }
 
+    /// Takes what streams yield, one of each kind in turn, while there is room.
     fn poll_pushes(&mut self, context: &mut Context<'_>) -> bool {
         let Some(dialect) = self.speech.dialect() else { return false };
         let mut moved = false;
-        while self.outbox.bytes() < PUSH_BYTES_MAX
-            && self.ordered.poll_push(context, dialect, &mut self.outbox)
-        {
+        while self.outbox.bytes() < PUSH_BYTES_MAX {
+            let mut pushed = self.ordered.poll_push(context, dialect, &mut self.outbox);
+            if let Some(conversation) = &mut self.conversation {
+                pushed |=
+                    conversation.poll_pushes(context, &mut |told| dialect.tell(&told, &mut self.outbox));
+            }
+            if !pushed {
+                break;
+            }
             moved = true;
         }
         moved
@@ -211,9 +243,14 @@ impl<P: Pipeline> Session<P> {
 
     fn begin_drain(&mut self) {
         self.draining = true;
+        // What is said and not heard is told, because its sender must know that it was not done.
+        let unheard = !self.rest.is_empty() || self.partial != Partial::Nothing || self.has_input();
+        self.ending |= unheard;
         self.rest = Vec::new();
-        if let Some(dialect) = self.speech.dialect() {
-            self.ordered.begin_drain(dialect, &mut self.outbox);
+        let Some(dialect) = self.speech.dialect() else { return };
+        self.ordered.begin_drain(unheard, dialect, &mut self.outbox);
+        if let Some(conversation) = &mut self.conversation {
+            conversation.begin_drain(RETRY_AFTER, &mut |told| dialect.tell(&told, &mut self.outbox));
         }
     }
 

@@ -9,10 +9,10 @@ use contract::{Error, Event, Kind, Message, MessageType, Outcome, Pattern};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::exchange::{Answer, Dialect, Push, Said, StreamName};
-use crate::frame::{self, Broken, Decoded, Decoder, Partial, kind};
+use crate::exchange::{Answer, Push, Said, StreamName};
+use crate::frame::{self, Broken, Decoded, kind};
 use crate::outbox::Outbox;
-use wire::json;
+use wire::{Sink, json};
 
 /// Bytes of the largest payload.
 const PAYLOAD_BYTES_MAX: usize = frame::FRAME_BYTES_MAX - frame::HEADER_BYTES;
@@ -24,24 +24,14 @@ pub(crate) const TASK_SUBMIT: MessageType = MessageType("task_submit");
 const TASK_QUERY: MessageType = MessageType("task_query");
 const TASK_CANCEL: MessageType = MessageType("task_cancel");
 
-/// The dialect.
+/// What version 1 means and says, over frames that somebody else decodes.
 #[derive(Debug)]
 pub(crate) struct Version1 {
-    decoder: Decoder,
-    failed_as_error: bool,
+    /// Whether a reply whose JSON says `"ok":false` is written as `RESPONSE_ERROR`.
+    pub(crate) failed_as_error: bool,
 }
 
 impl Version1 {
-    /// With `failed_as_error`, a reply whose JSON says `"ok":false` is written as `RESPONSE_ERROR`.
-    pub(crate) fn new(decoder: Decoder, failed_as_error: bool) -> Self {
-        Self { decoder, failed_as_error }
-    }
-
-    /// The decoder, for reading a large body directly.
-    pub(crate) fn decoder(&mut self) -> &mut Decoder {
-        &mut self.decoder
-    }
-
     /// What a decoded frame says.
     pub(crate) fn meaning(decoded: Decoded) -> Said {
         match decoded {
@@ -122,12 +112,9 @@ fn subscription(payload: &[u8]) -> Result<(Pattern, Option<StreamName>), Error> 
     }
 }
 
-impl Dialect for Version1 {
-    fn hear(&mut self, input: &mut &[u8]) -> Option<Said> {
-        self.decoder.decode(input).map(Self::meaning)
-    }
-
-    fn answer(&mut self, answer: Answer, outbox: &mut Outbox) {
+impl Version1 {
+    /// Encodes an answer that opens or ends no stream.
+    pub(crate) fn answer(&self, answer: Answer, outbox: &mut Outbox) {
         match answer {
             Answer::Message(message) => reply(message, self.failed_as_error, outbox),
             Answer::Pong => outbox.copy(&frame::header(kind::PONG, 0)),
@@ -144,16 +131,18 @@ impl Dialect for Version1 {
                 }
                 _ => put(outbox, kind::RESPONSE_ERROR, error_body(&error, error.kind().row().ipc).into()),
             },
-            Answer::Opened { stream, .. } | Answer::End { stream } => self.acknowledge(&stream, outbox),
+            Answer::Opened { stream, .. } | Answer::End { stream } => Self::acknowledge(&stream, outbox),
         }
     }
 
-    fn acknowledge(&mut self, stream: &str, outbox: &mut Outbox) {
+    /// Encodes the acceptance of a subscription, or of its end.
+    pub(crate) fn acknowledge(stream: &str, outbox: &mut Outbox) {
         let body = format!("{{\"ok\":true,\"stream\":{}}}", quoted(stream));
         put(outbox, kind::RESPONSE_OK, body.into());
     }
 
-    fn push(&mut self, stream: &str, push: Push<'_>, outbox: &mut Outbox) {
+    /// Encodes what a stream yields.
+    pub(crate) fn push(stream: &str, push: Push<'_>, outbox: &mut Outbox) {
         let name = quoted(stream);
         match push {
             Push::Event(Event::Delivery(delivery)) => {
@@ -186,10 +175,6 @@ impl Dialect for Version1 {
                 put(outbox, kind::STREAM_ERROR, format!("{{\"stream\":{name},{rest}").into());
             }
         }
-    }
-
-    fn partial(&self) -> Partial {
-        self.decoder.partial()
     }
 }
 
@@ -274,10 +259,11 @@ fn capabilities() -> String {
     .map(|kind| kind.to_string())
     .join(",");
     format!(
-        "{{\"ok\":true,\"protocol_version\":\"1.0\",\"supported_versions\":[{}],\
+        "{{\"ok\":true,\"protocol_version\":\"1.0\",\"supported_versions\":[{},{}],\
          \"supported_message_types\":[{types}],\"max_payload_size\":{PAYLOAD_BYTES_MAX},\
-         \"features\":[\"pipelining\",\"streams\",\"raw_json\"]}}",
+         \"features\":[\"pipelining\",\"streams\",\"raw_json\",\"json_envelope\"]}}",
         frame::VERSION,
+        wire::binary::VERSION,
     )
 }
 
@@ -350,7 +336,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_str(&capabilities()).unwrap();
         assert_eq!(body["max_payload_size"], 4_194_298);
         assert_eq!(body["protocol_version"], "1.0");
-        assert_eq!(body["supported_versions"], serde_json::json!([1]));
+        assert_eq!(body["supported_versions"], serde_json::json!([1, 2]));
         assert_eq!(body["supported_message_types"].as_array().unwrap().len(), 12);
     }
 }

@@ -79,6 +79,12 @@ pub mod tag {
     pub const TRACESTATE: u8 = 0x05;
     /// An opaque position in a durable stream.
     pub const POSITION: u8 = 0x06;
+    /// Of a subscription: what happens when its queue is full, a later one than its route names.
+    pub const QUEUE_POLICY: u8 = 0x07;
+    /// Of a subscription: unread messages at once, fewer than its route says: 4 bytes.
+    pub const QUEUE_MESSAGES_MAX: u8 = 0x08;
+    /// Of a subscription: bytes of unread messages at once, fewer than its route says: 4 bytes.
+    pub const QUEUE_BYTES_MAX: u8 = 0x09;
 
     /// The kind of an error.
     pub const KIND: u8 = 0x10;

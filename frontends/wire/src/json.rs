@@ -14,7 +14,7 @@ mod validate;
 
 use bytes::Bytes;
 
-pub use decode::{Decoded, decode};
+pub use decode::{Decoded, decode, is_envelope};
 pub use encode::encode;
 pub use scanner::{Flaw, Resync, Scan, Scanner, blank};
 pub use validate::{JsonError, validate};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use contract::{Delivery, Error, Headers, Message, Pattern, Subject, TraceContext};
+use contract::{Delivery, Error, Headers, Message, Pattern, QueueWish, Subject, TraceContext};
 
 /// Bytes of the longest textual id.
 pub const ID_BYTES_MAX: usize = 64;
@@ -95,6 +95,8 @@ pub struct Question {
     pub idempotent: bool,
     /// The trace it belongs to; a new one is started without.
     pub trace: Option<TraceContext>,
+    /// Of a subscription: what the peer asks of its queue, within what its route allows.
+    pub queue: Option<QueueWish>,
     /// Of a subscription: the position behind which to resume, as a delivery gave it.
     pub position: Option<Bytes>,
 }

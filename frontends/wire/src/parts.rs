@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use contract::{Error, HeaderError, Headers, Kind, Pattern, Subject, SubjectError, TraceContext};
+use contract::{
+    Error, HeaderError, Headers, Kind, Pattern, QueuePolicy, QueueWish, Subject, SubjectError, TraceContext,
+};
 
 use crate::message::{Id, Inbound, PING_BYTES_MAX, Question};
 
@@ -69,6 +71,9 @@ pub(crate) struct Parts {
     pub(crate) traceparent: Option<ByteString>,
     pub(crate) tracestate: Option<ByteString>,
     pub(crate) position: Option<Bytes>,
+    pub(crate) queue_policy: Option<ByteString>,
+    pub(crate) queue_messages_max: Option<u32>,
+    pub(crate) queue_bytes_max: Option<u32>,
     pub(crate) payload: Bytes,
 }
 
@@ -116,6 +121,7 @@ impl Parts {
         // A trace that cannot be read is no reason to refuse: a new one is started (W3C Trace Context, 3.2.2).
         let trace =
             self.traceparent.and_then(|parent| TraceContext::parse(&parent, self.tracestate.as_ref()).ok());
+        let queue = queue(self.queue_policy.as_deref(), self.queue_messages_max, self.queue_bytes_max)?;
         Ok(Question {
             headers: self.headers,
             payload: self.payload,
@@ -123,8 +129,30 @@ impl Parts {
             idempotent: self.idempotent,
             trace,
             position: self.position,
+            queue,
         })
     }
+}
+
+/// What the peer asks of its queue, if anything.
+fn queue(
+    policy: Option<&str>,
+    messages_max: Option<u32>,
+    bytes_max: Option<u32>,
+) -> Result<Option<QueueWish>, Error> {
+    let known = |name| {
+        QueuePolicy::parse(name).ok_or_else(|| {
+            let known = QueuePolicy::ALL.map(QueuePolicy::name).join(", ");
+            Error::new(Kind::Invalid, format!("queue_policy is one of {known}"))
+        })
+    };
+    let size = |number: Option<u32>| number.map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+    let wish = QueueWish {
+        policy: policy.map(known).transpose()?,
+        messages_max: size(messages_max),
+        bytes_max: size(bytes_max),
+    };
+    Ok((wish != QueueWish::default()).then_some(wish))
 }
 
 /// Not a message.

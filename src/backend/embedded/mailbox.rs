@@ -19,8 +19,7 @@ pub(super) struct Letter {
 
 impl Letter {
     fn bytes(&self) -> usize {
-        let Delivery { subject, headers, payload, .. } = &*self.delivery;
-        subject.as_str().len() + headers.bytes() + payload.len()
+        self.delivery.bytes()
     }
 }
 
@@ -131,7 +130,7 @@ mod tests {
     fn letter(bytes: usize) -> Letter {
         let subject = Subject::from_static("a");
         let payload = Bytes::from(vec![0; bytes]);
-        let delivery = Arc::new(Delivery { subject, headers: Headers::new(), payload, position: None });
+        let delivery = Arc::new(Delivery::new(subject, Headers::new(), payload));
         Letter { delivery, reply: None }
     }
 

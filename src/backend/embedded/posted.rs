@@ -103,7 +103,7 @@ impl<'a> Posted<'a> {
                 0..=SMALL_PAYLOAD_BYTES => Bytes::copy_from_slice(self.payload),
                 _ => self.payload.clone(),
             };
-            Arc::new(Delivery { subject, headers, payload, position: None })
+            Arc::new(Delivery::new(subject, headers, payload))
         };
         Arc::clone(self.delivery.get_or_init(make))
     }

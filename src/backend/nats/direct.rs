@@ -52,6 +52,7 @@ impl Direct {
                 deadline: received + TIMEOUT,
                 idempotent: false,
                 ordered: false,
+                queue: None,
                 trace: TraceContext::start(),
                 origin,
             };

@@ -164,12 +164,8 @@ mod tests {
     }
 
     fn push(feed: &Feed, payload: &str) {
-        feed.push(Delivery {
-            subject: Subject::from_static("a"),
-            headers: Headers::new(),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-            position: None,
-        });
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        feed.push(Delivery::new(Subject::from_static("a"), Headers::new(), payload));
     }
 
     /// Everything that can be read now, as words; `…` when it would wait.

@@ -2,6 +2,7 @@
 //! within a message.
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
@@ -10,11 +11,14 @@ use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep};
 
+use wire::Outbound;
+use wire::conversation::Conversation;
+
 use super::{Session, Speech, WATCH_EVERY};
 use crate::exchange::{Answer, Said};
 use crate::frame::{self, Partial};
+use crate::framed::Framed;
 use crate::raw::RawJson;
-use crate::v1::Version1;
 
 impl<P: Pipeline> Session<P> {
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -36,7 +40,7 @@ impl<P: Pipeline> Session<P> {
 
     fn read(&mut self) -> io::Result<()> {
         // A large body is read straight into its own buffer.
-        if let Speech::Version1(dialect) = &mut self.speech
+        if let Speech::Framed(dialect) = &mut self.speech
             && let Some((body, most)) = dialect.decoder().body(self.pool.bytes())
         {
             let read = self.stream.try_read_buf(&mut body.limit(most))?;
@@ -45,7 +49,8 @@ impl<P: Pipeline> Session<P> {
             }
             self.gate.meters.received_bytes_total.add(read as u64);
             if let Some(decoded) = dialect.decoder().finish() {
-                self.take(Version1::meaning(decoded), Instant::now());
+                let said = Framed::meaning(decoded);
+                self.take(said, Instant::now());
                 self.restart_read_deadline(true);
             }
             return Ok(());
@@ -98,12 +103,12 @@ impl<P: Pipeline> Session<P> {
     /// nothing else begins either (a length of 16 MiB or more does not start with 0).
     fn begin(&mut self, first: u8) {
         let budget = self.gate.budget.clone();
-        let version1 = Version1::new(frame::decoder(budget.clone()), self.bounds.failed_as_error);
+        let framed = || Framed::new(frame::decoder(budget.clone()), self.bounds.failed_as_error);
         self.speech = match first {
-            0 => Speech::Version1(version1),
-            b'{' | b' ' | b'\t' | b'\r' | b'\n' => Speech::RawJson(RawJson::new(budget)),
+            0 => Speech::Framed(framed()),
+            b'{' | b' ' | b'\t' | b'\r' | b'\n' => Speech::RawJson(RawJson::new(budget.clone())),
             _ => {
-                self.speech = Speech::Version1(version1);
+                self.speech = Speech::Framed(framed());
                 let text = "Frame too large: the first byte is neither that of a frame nor of a JSON object";
                 return self
                     .take(Said::Last(Answer::Error(Error::new(Kind::TooLarge, text))), Instant::now());
@@ -117,6 +122,22 @@ impl<P: Pipeline> Session<P> {
                 self.ordered.ask(Target::Task(kind), payload, received, charge, None);
             }
             Said::Subscribe { pattern, stream } => self.ordered.subscribe(pattern, stream, received),
+            Said::Question(inbound, charge) => {
+                let Some(dialect) = self.speech.dialect() else { return };
+                let conversation = self.conversation.get_or_insert_with(|| {
+                    let limits = Arc::clone(&self.bounds.limits);
+                    Box::new(Conversation::new(self.gate.clone(), Arc::clone(&self.origin), limits))
+                });
+                conversation
+                    .hear(inbound, received, charge, &mut |told| dialect.tell(&told, &mut self.outbox));
+            }
+            Said::Misspoken(refusal) => {
+                self.gate.meters.protocol_errors_total.increment();
+                if let Some(dialect) = self.speech.dialect() {
+                    let told = Outbound::Error { id: refusal.id.as_ref(), error: &refusal.error };
+                    dialect.tell(&told, &mut self.outbox);
+                }
+            }
             Said::Plain(answer) => self.ordered.ready(answer),
             Said::Last(answer) => {
                 self.ending = true;
@@ -176,6 +197,11 @@ impl<P: Pipeline> Session<P> {
                 return true;
             }
         }
+    }
+
+    /// Whether something is there that was not read; it is read and thrown away.
+    pub(super) fn has_input(&self) -> bool {
+        !self.ended && self.stream.try_read(&mut self.pool.take()).is_ok_and(|read| read > 0)
     }
 
     /// Whether the peer has closed both directions. On a Unix socket the system tells that apart from a peer

@@ -83,10 +83,13 @@ fn read_fields(fields: &Bytes, parts: &mut Parts) -> Result<(), Error> {
         match tag {
             tag::SUBJECT => once(tag, &mut parts.subject, text(tag, value())?)?,
             tag::HEADER => read_header(tag, &value(), parts)?,
-            tag::TIMEOUT_MS => {
-                let bytes = fields[start..at].try_into();
-                let bytes = bytes.map_err(|_| malformed(format!("the field 0x{tag:02x} has 4 bytes")))?;
-                once(tag, &mut parts.timeout_ms, u32::from_be_bytes(bytes))?;
+            tag::TIMEOUT_MS => once(tag, &mut parts.timeout_ms, number(tag, &fields[start..at])?)?,
+            tag::QUEUE_POLICY => once(tag, &mut parts.queue_policy, text(tag, value())?)?,
+            tag::QUEUE_MESSAGES_MAX => {
+                once(tag, &mut parts.queue_messages_max, number(tag, &fields[start..at])?)?;
+            }
+            tag::QUEUE_BYTES_MAX => {
+                once(tag, &mut parts.queue_bytes_max, number(tag, &fields[start..at])?)?;
             }
             tag::TRACEPARENT => once(tag, &mut parts.traceparent, text(tag, value())?)?,
             tag::TRACESTATE => once(tag, &mut parts.tracestate, text(tag, value())?)?,
@@ -102,6 +105,11 @@ fn once<T>(tag: u8, place: &mut Option<T>, value: T) -> Result<(), Error> {
         None => Ok(()),
         Some(_) => Err(malformed(format!("the field 0x{tag:02x} comes twice"))),
     }
+}
+
+fn number(tag: u8, value: &[u8]) -> Result<u32, Error> {
+    let bytes = value.try_into().map_err(|_| malformed(format!("the field 0x{tag:02x} has 4 bytes")))?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 fn text(tag: u8, value: Bytes) -> Result<ByteString, Error> {

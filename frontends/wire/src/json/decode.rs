@@ -50,6 +50,12 @@ pub fn decode(document: Bytes) -> Result<Decoded, Refusal> {
     }
 }
 
+/// Whether a document that [`decode`] refused was meant as a message of the envelope, by its `op`: then it is
+/// answered as one.
+pub fn is_envelope(document: &Bytes) -> bool {
+    Members::read(document).is_ok_and(|members| Envelope { document, members: &members }.verb().is_some())
+}
+
 struct Envelope<'a> {
     document: &'a Bytes,
     members: &'a Members,
@@ -93,6 +99,9 @@ impl Envelope<'_> {
             traceparent: self.text(Key::Traceparent)?,
             tracestate: self.text(Key::Tracestate)?,
             position: self.base64(Key::Position)?,
+            queue_policy: self.text(Key::QueuePolicy)?,
+            queue_messages_max: self.parse(Key::QueueMessagesMax)?,
+            queue_bytes_max: self.parse(Key::QueueBytesMax)?,
             payload: self.payload()?,
         };
         parts.inbound(verb)
@@ -173,7 +182,9 @@ fn takes(verb: Verb, key: Key) -> bool {
         Key::Op | Key::Id => true,
         Key::Subject | Key::Headers | Key::TimeoutMs | Key::Traceparent | Key::Tracestate => verb.asks(),
         Key::Idempotent => matches!(verb, Verb::Publish | Verb::Request),
-        Key::Position => verb == Verb::Subscribe,
+        Key::Position | Key::QueuePolicy | Key::QueueMessagesMax | Key::QueueBytesMax => {
+            verb == Verb::Subscribe
+        }
         Key::Payload | Key::PayloadBase64 => verb.has_payload(),
     }
 }

@@ -25,13 +25,16 @@ pub(super) enum Key {
     Traceparent,
     Tracestate,
     Position,
+    QueuePolicy,
+    QueueMessagesMax,
+    QueueBytesMax,
     Payload,
     PayloadBase64,
 }
 
 impl Key {
     /// All of them, in their order.
-    pub(super) const ALL: [(Self, &'static str); 11] = [
+    pub(super) const ALL: [(Self, &'static str); 14] = [
         (Self::Op, "op"),
         (Self::Id, "id"),
         (Self::Subject, "subject"),
@@ -41,6 +44,9 @@ impl Key {
         (Self::Traceparent, "traceparent"),
         (Self::Tracestate, "tracestate"),
         (Self::Position, "position"),
+        (Self::QueuePolicy, "queue_policy"),
+        (Self::QueueMessagesMax, "queue_messages_max"),
+        (Self::QueueBytesMax, "queue_bytes_max"),
         (Self::Payload, "payload"),
         (Self::PayloadBase64, "payload_base64"),
     ];
