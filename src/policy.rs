@@ -82,7 +82,14 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let state = match self.policy.admit(&mut call) {
-            Ok(held) => State::Admitted { inner: self.inner.call(call), held: Some(held) },
+            Ok(held) => {
+                let inner = {
+                    // A backend may begin its work within the call.
+                    let _entered = held.span().map(tracing::Span::enter);
+                    self.inner.call(call)
+                };
+                State::Admitted { inner, held: Some(held) }
+            }
             Err(error) => State::Refused { error: Some(error) },
         };
         Enforcing { state }

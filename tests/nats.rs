@@ -6,9 +6,13 @@
     reason = "tests state their expectations with unwrap, in functions they share too"
 )]
 
+#[path = "fixtures/certificates.rs"]
+mod certificates;
 #[path = "fixtures/nats_server.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod nats_server;
+#[path = "fixtures/operator.rs"]
+mod operator;
 #[path = "nats/scene.rs"]
 mod scene;
 
@@ -20,3 +24,5 @@ mod limits;
 mod permissions;
 #[path = "nats/recovery.rs"]
 mod recovery;
+#[path = "nats/security.rs"]
+mod security;

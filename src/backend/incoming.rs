@@ -49,9 +49,17 @@ pub fn reply(headers: Headers, payload: Bytes) -> Result<Message, Error> {
 /// Takes headers as they come from a library or a wire. What a header list cannot hold (a malformed name or
 /// value, or more than its limits) is left out and told in the debug log: a message is worth more than the
 /// sixty-fifth of its headers.
+///
+/// The headers that make a reply an error are taken whatever else there is: left out, they would turn a no into
+/// a yes.
 pub fn headers<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in entries {
+        let says_no =
+            [ERROR, SERVICE_ERROR_CODE, SERVICE_ERROR].iter().any(|no| name.eq_ignore_ascii_case(no));
+        if says_no && headers.append_past_limits(name, value).is_ok() {
+            continue;
+        }
         if let Err(reason) = headers.append(name, value) {
             tracing::debug!(name, %reason, "a header of a backend's message was left out");
         }
@@ -73,6 +81,13 @@ mod tests {
     fn a_reply_without_error_headers_is_a_message() {
         let message = read(&[("X-A", "1"), ("X-A", "2")]).unwrap();
         assert_eq!((&message.payload[..], message.headers.len()), (&b"body"[..], 2));
+    }
+
+    #[test]
+    fn a_no_behind_more_headers_than_fit_is_still_a_no() {
+        let many = (0..200).map(|_| ("X-A", "1")).chain([(ERROR, "no_such_thing")]);
+        let error = reply(headers(many), Bytes::new()).unwrap_err();
+        assert_eq!(error.as_failed().unwrap().code, "no_such_thing");
     }
 
     #[test]

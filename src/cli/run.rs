@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use contract::Address;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::code;
+use super::signals::Signals;
 use crate::app::Gateway;
 use crate::config::{Config, Sources};
 use crate::{limits, telemetry};
@@ -31,6 +31,11 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
         Ok((before, after)) => tracing::debug!(before, after, "descriptors that may be open"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("without a message");
+        tracing::error!(place, backtrace = %std::backtrace::Backtrace::capture(), "panicked: {text}");
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gateway").build()?;
     let ended = runtime.block_on(serve(loaded.config, out, complaints));
     // What did not finish within the grace is dropped, not waited for.
@@ -40,7 +45,7 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
 
 async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<u8> {
     // Before any address is taken: a signal from then on removes the socket file again.
-    let mut stops = Stops::listen()?;
+    let mut stops = Signals::listen()?;
     let grace = config.drain_grace;
     let mut gateway = match Gateway::start(config).await {
         Ok(gateway) => gateway,
@@ -49,7 +54,10 @@ async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) 
             return Ok(code::FAILED);
         }
     };
-    banner(&gateway, out)?;
+    // Whoever started us may not read on; that is no reason not to serve.
+    if let Err(error) = banner(&gateway, out) {
+        tracing::debug!(%error, "the banner was not read");
+    }
     let mut exit = code::OK;
     tokio::select! {
         name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),
@@ -66,25 +74,6 @@ async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) 
         name = stops.next() => tracing::warn!(signal = name, "stopped at once by a second signal"),
     }
     Ok(exit)
-}
-
-/// The signals that stop the gateway.
-struct Stops {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stops {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }
 
 /// What listens where, and three lines to paste.

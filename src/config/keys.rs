@@ -98,7 +98,7 @@ pub static KEYS: &[Key] = &[
         "Users that may connect, by number. With both lists empty: the gateway's own user and root.",
     )
     .default_to("[]"),
-    Key::new("ipc.allow_gids", Kind::List(&Kind::Id), "Groups whose members may connect, by number.")
+    Key::new("ipc.allow_gids", Kind::List(&Kind::Id), "Groups that may connect, by number; what counts is the effective group of the process.")
         .default_to("[]"),
     Key::new(
         "ipc.failed_as_error",
@@ -269,7 +269,7 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "limits.peers_max",
         int(1, 16_777_216, "peers"),
-        "Peers whose rate is remembered; the one idle longest is forgotten first.",
+        "Peers whose rate is remembered; who has nothing spent is forgotten, and beyond that newcomers share one rate.",
     )
     .default_to("65536"),
     Key::new(

@@ -27,10 +27,10 @@ impl Policy for Concurrency {
             Operation::Publish | Operation::Request => (&route.calls, &rules.calls),
         };
         let Some(own) = own.take() else {
-            return Err(refusal("this route is at its limit of requests in flight"));
+            return Err(refusal("this route is at its limit of requests (or streams) at once"));
         };
         let Some(total) = total.take() else {
-            return Err(refusal("the gateway is at its limit of requests in flight"));
+            return Err(refusal("the gateway is at its limit of requests (or streams) at once"));
         };
         Ok(Permitted { _own: own, _total: total })
     }

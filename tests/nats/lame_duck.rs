@@ -1,5 +1,6 @@
 //! A server that says it is about to leave.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Reply, Subject, Target};
@@ -7,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::nats::Nats;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::nats_server::{NatsServer, free_port};
@@ -31,24 +33,23 @@ async fn cluster() -> (NatsServer, NatsServer) {
     (one, two)
 }
 
-fn is_all_on(nats: &Nats, server: &str) -> bool {
+/// Whether every member is connected to `server`, and how many connections of old ones still have work.
+fn members_on(nats: &Nats, server: &str) -> (bool, u64) {
     let facts = nats.health().facts;
-    facts["leaving"] == 0
-        && facts["members"].as_array().unwrap().iter().all(|member| member["name"] == server)
+    let all = facts["members"].as_array().unwrap().iter().all(|member| member["name"] == server);
+    (all, facts["leaving"].as_u64().unwrap())
 }
 
-/// Publishes numbers until the pool has left the first server, at least `least`; then `end`.
-async fn publish_over_the_move(nats: Nats, least: usize) {
+/// Publishes numbers until the window is closed, as many ahead of the listener as it allows; then `end`.
+async fn publish_numbers(nats: Nats, window: Arc<Semaphore>) {
     let origin = origin(5);
-    for number in 0.. {
-        let is_end = number >= least && is_all_on(&nats, "two");
-        let payload = if is_end { "end".to_owned() } else { number.to_string() };
-        let target = Target::Publish(Subject::from_static("ordered"));
-        nats.call(request_of(&origin, target, payload)).await.unwrap();
-        if is_end {
-            return;
-        }
+    let target = || Target::Publish(Subject::from_static("ordered"));
+    for number in 0_u64.. {
+        let Ok(permit) = window.acquire().await else { break };
+        permit.forget();
+        nats.call(request_of(&origin, target(), number.to_string())).await.unwrap();
     }
+    nats.call(request_of(&origin, target(), "end")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,7 +58,7 @@ async fn work_moves_away_in_order_and_what_is_in_flight_is_answered() {
         let (one, two) = cluster().await;
         // Told of the first only: it is the cluster that tells of the second.
         let nats = open(settings(&one)).await;
-        assert!(is_all_on(&nats, "one"));
+        assert_eq!(members_on(&nats, "one"), (true, 0));
         let client = outside(&two).await;
         let mut requests = listen(&client, "work").await;
         let mut heard = listen(&client, "ordered").await;
@@ -72,7 +73,8 @@ async fn work_moves_away_in_order_and_what_is_in_flight_is_answered() {
         for _ in 0..50 {
             asked.push(requests.next().await.unwrap());
         }
-        let publisher = tokio::spawn(publish_over_the_move(nats.clone(), 5_000));
+        let window = Arc::new(Semaphore::new(200));
+        let publisher = tokio::spawn(publish_numbers(nats.clone(), window.clone()));
         let mut due = 0;
         loop {
             let payload = heard.next().await.unwrap().payload;
@@ -85,14 +87,15 @@ async fn work_moves_away_in_order_and_what_is_in_flight_is_answered() {
                 one.become_lame_duck();
             }
             // New work goes to the other server while the old one still brings these answers.
-            let facts = nats.health().facts;
-            if asked.len() == 50 && facts["members"].as_array().unwrap().iter().all(|it| it["name"] == "two")
-            {
-                assert_eq!(facts["leaving"], 2);
+            if asked.len() == 50 && members_on(&nats, "two") == (true, 2) {
                 for message in asked.drain(..) {
                     client.publish(message.reply.unwrap(), message.payload).await.unwrap();
                 }
             }
+            if asked.is_empty() && members_on(&nats, "two") == (true, 0) {
+                window.close();
+            }
+            window.add_permits(1);
         }
         for (number, answer) in answers.await.unwrap().into_iter().enumerate() {
             let Reply::Message(message) = answer.unwrap() else { panic!("a message was expected") };

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use contract::{Kind, Outcome, Subject, Target};
+use bytes::Bytes;
+use contract::{Kind, Outcome, Request, Subject, Target};
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::nats::Settings;
 
@@ -36,6 +38,41 @@ async fn ten_thousand_publishes_of_each_client_arrive_in_order() {
         }
         // A client that is gone is forgotten.
         eventually(|| reading(&nats, "pins") == 0).await;
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordered_requests_keep_to_one_connection_and_others_spread() {
+    within(async {
+        let server = NatsServer::start("");
+        let nats = open(Settings { pool_min: 4, ..settings(&server) }).await;
+        let client = outside(&server).await;
+        let mut requests = listen(&client, "work").await;
+        let (one, subject) = (origin(1), Subject::from_static("work"));
+        let in_flight = || {
+            let facts = nats.health().facts;
+            let members = facts["members"].as_array().unwrap();
+            members.iter().map(|member| member["in_flight"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        let calls: Vec<_> = (0..1000)
+            .map(|number: u32| {
+                let request = request_of(&one, Target::Request(subject.clone()), number.to_string());
+                nats.call(Request { ordered: true, ..request })
+            })
+            .collect();
+        for due in 0..1000 {
+            assert_eq!(requests.next().await.unwrap().payload, due.to_string());
+        }
+        let mut on_each = in_flight();
+        on_each.sort_unstable();
+        assert_eq!(on_each, [0, 0, 0, 1000]);
+        drop(calls);
+        let calls: Vec<_> = (0..1000).map(|_| nats.call(request("work", "x"))).collect();
+        let on_each = in_flight();
+        assert!(on_each.iter().all(|count| (200..=300).contains(count)), "{on_each:?}");
+        drop(calls);
         close(nats).await;
     })
     .await;
@@ -87,6 +124,36 @@ async fn a_full_inbox_refuses_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_waits_and_what_never_left_is_told_so() {
+    within(async {
+        let server = NatsServer::start("");
+        let settings = Settings {
+            publish_queue: 4,
+            ping_interval: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(500),
+            ..settings(&server)
+        };
+        let nats = open(settings).await;
+        server.halt();
+        // More than the queue and what the systems on both ends buffer.
+        let large = Bytes::from(vec![b'x'; 900_000]);
+        let mut calls: Vec<_> = (0..100).map(|_| nats.call(publish("large", large.clone()))).collect();
+        // The caller's own deadline holds here, too.
+        assert!(tokio::time::timeout(Duration::from_millis(1), calls.pop().unwrap()).await.is_err());
+        let mut refused = 0;
+        for error in join_all(calls).await.into_iter().filter_map(Result::err) {
+            assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent));
+            refused += 1;
+        }
+        assert!(refused > 50, "{refused}");
+        server.go_on();
+        nats.reachable().await;
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pool_grows_under_load_and_shrinks_without_losing_an_answer() {
     within(async {
         let server = NatsServer::start("");
@@ -124,6 +191,22 @@ async fn the_pool_grows_under_load_and_shrinks_without_losing_an_answer() {
             assert!(call.await.is_ok());
         }
         eventually(|| connections(&nats, "connected") == 1 && connections(&nats, "retiring") == 0).await;
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_subscribe_at_once_and_each_is_in_force() {
+    within(async {
+        let server = NatsServer::start("");
+        let nats = open(settings(&server)).await;
+        let streams = join_all((0..500).map(|_| subscribe(&nats, "news"))).await;
+        nats.call(publish("news", "x")).await.unwrap();
+        for stream in streams {
+            assert_eq!(next(&mut stream.unwrap()).await, "x");
+        }
+        eventually(|| reading(&nats, "subscriptions") == 0).await;
         close(nats).await;
     })
     .await;

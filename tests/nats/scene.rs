@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use crate::nats_server::NatsServer;
 
 /// No test takes longer: a hang is a failure with a name.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Runs a test within its limit.
 pub(crate) async fn within<T>(test: impl Future<Output = T>) -> T {

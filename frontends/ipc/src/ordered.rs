@@ -49,6 +49,7 @@ pub(crate) struct Ordered<P: Pipeline> {
     /// Subscriptions that are being worked on.
     subscribing: usize,
     names_given: u64,
+    draining: bool,
 }
 
 impl<P: Pipeline> Ordered<P> {
@@ -62,6 +63,7 @@ impl<P: Pipeline> Ordered<P> {
             numbers: Vec::new(),
             subscribing: 0,
             names_given: 0,
+            draining: false,
             streams_max,
             gate,
             origin,
@@ -228,6 +230,9 @@ impl<P: Pipeline> Ordered<P> {
         match answer {
             Answer::Opened { mut stream, deliveries } => {
                 self.subscribing -= 1;
+                if self.draining {
+                    return dialect.answer(Answer::Error(draining()), outbox);
+                }
                 if stream.is_empty() {
                     stream = self.name();
                 } else if self.streams.has(|name| *name == stream) {
@@ -278,15 +283,24 @@ impl<P: Pipeline> Ordered<P> {
         true
     }
 
-    /// Ends the streams as `draining`; what is in flight goes on.
-    pub(crate) fn begin_drain(&mut self, dialect: &mut dyn Dialect, outbox: &mut Outbox) {
-        let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
+    /// Ends the streams as `draining`; what is in flight goes on, and is answered before the last answer, which
+    /// tells a peer that what it said after it was not heard.
+    pub(crate) fn begin_drain(&mut self, unheard: bool, dialect: &mut dyn Dialect, outbox: &mut Outbox) {
+        self.draining = true;
+        let error = draining();
         let open: Vec<StreamName> = self.streams.keys().cloned().collect();
         for name in open {
             self.streams.end(|known| *known == name);
             dialect.push(&name, Push::Failed(&error), outbox);
         }
+        if unheard {
+            self.wait(Answer::Error(error));
+        }
     }
+}
+
+fn draining() -> Error {
+    Error::new(Kind::Draining, "the gateway is stopping; what follows was not heard; connect again")
 }
 
 impl<P: Pipeline> Drop for Ordered<P> {

@@ -243,9 +243,12 @@ impl<P: Pipeline> Session<P> {
 
     fn begin_drain(&mut self) {
         self.draining = true;
+        // What is said and not heard is told, because its sender must know that it was not done.
+        let unheard = !self.rest.is_empty() || self.partial != Partial::Nothing || self.has_input();
+        self.ending |= unheard;
         self.rest = Vec::new();
         let Some(dialect) = self.speech.dialect() else { return };
-        self.ordered.begin_drain(dialect, &mut self.outbox);
+        self.ordered.begin_drain(unheard, dialect, &mut self.outbox);
         if let Some(conversation) = &mut self.conversation {
             conversation.begin_drain(RETRY_AFTER, &mut |told| dialect.tell(&told, &mut self.outbox));
         }

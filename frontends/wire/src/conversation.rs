@@ -35,6 +35,8 @@ pub struct Conversation<P: Pipeline> {
     streams: Streams<Answering>,
     /// Subscriptions in flight: they will be streams.
     subscribing: usize,
+    /// Once it drains, what a stream that comes to be is answered with instead.
+    draining: Option<Duration>,
 }
 
 /// Where a question with an id is.
@@ -77,6 +79,7 @@ impl<P: Pipeline> Conversation<P> {
             ids: HashMap::new(),
             streams: Streams::new(Arc::clone(&gate.meters)),
             subscribing: 0,
+            draining: None,
             gate,
             origin,
             limits,
@@ -177,11 +180,12 @@ impl<P: Pipeline> Conversation<P> {
         true
     }
 
-    /// Says goodbye: subscriptions end as `draining`, questions in flight go on. The door reads nothing more.
+    /// Says goodbye: subscriptions end as `draining`, also those in flight, and other questions go on. The door
+    /// reads nothing more.
     pub fn begin_drain(&mut self, retry_after: Duration, tell: &mut impl FnMut(Outbound<'_>)) {
+        self.draining = Some(retry_after);
         tell(Outbound::GoAway { retry_after });
-        let error = Error::new(Kind::Draining, "the gateway is stopping; connect again")
-            .with_retry_after(retry_after);
+        let error = draining(retry_after);
         let open: Vec<Id> = self.streams.keys().map(|answering| answering.id.clone()).collect();
         for id in open {
             self.end(&id);
@@ -262,6 +266,10 @@ impl<P: Pipeline> Conversation<P> {
             return;
         };
         match outcome {
+            Ok(Reply::Stream(_)) if self.draining.is_some() => {
+                let error = draining(self.draining.unwrap_or_default());
+                tell(Outbound::Error { id: Some(&id), error: &error });
+            }
             Ok(Reply::Stream(deliveries)) => {
                 let parts = what != What::Subscribe;
                 if !parts {
@@ -342,6 +350,10 @@ impl<P: Pipeline> Drop for Conversation<P> {
         }
         self.gate.meters.in_flight.add(-i64::try_from(cancelled).expect("a connection has few questions"));
     }
+}
+
+fn draining(retry_after: Duration) -> Error {
+    Error::new(Kind::Draining, "the gateway is stopping; connect again").with_retry_after(retry_after)
 }
 
 /// A part of an answer in many parts.

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 
 use super::counts::Counts;
 use super::inbox::Inbox;
-use super::link::{Link, RoundTripError, Server, Signals};
+use super::link::{Link, RoundTripError, Server};
 use super::settings::{Address, Credentials, Settings};
+use super::signals::Signals;
 
 /// Messages the library keeps for a subscription until its task fetches them. That task does nothing else,
 /// so this is filled only when the whole process stands still; then it is told as a gap.

@@ -19,20 +19,17 @@ use async_nats::Message;
 use bytes::Bytes;
 
 use super::counts::Counts;
+use super::reply_id::{self, ID_LEN, TOKEN_LEN};
 
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
 const INDEX_BITS: u32 = 24;
 /// The most slots that can be asked for.
-pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - SPARE;
+pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - ROUND_TRIPS_MAX;
 /// Slots beyond the limit that only the connection's own round trips may use, so that a full inbox can still
 /// be measured and flushed.
-const SPARE: usize = 16;
+pub(super) const ROUND_TRIPS_MAX: usize = 16;
 /// Slots made at a time, so that a quiet connection holds few.
 const CHUNK: usize = 256;
-/// Hex digits of an id.
-const ID_LEN: usize = 16;
-/// Characters of a token: 22 of 62 are 131 bits.
-const TOKEN_LEN: usize = 22;
 
 /// The slab of one connection.
 pub(super) struct Inbox {
@@ -41,7 +38,8 @@ pub(super) struct Inbox {
     chunks: Box<[OnceLock<Box<[Slot]>>]>,
     free: Mutex<Free>,
     slots_max: usize,
-    used: AtomicUsize,
+    requests: AtomicUsize,
+    round_trips: AtomicUsize,
     counts: Arc<Counts>,
 }
 
@@ -110,15 +108,16 @@ impl Inbox {
         let mut stem = Vec::with_capacity(prefix.len() + TOKEN_LEN + 2);
         stem.extend_from_slice(prefix.as_bytes());
         stem.push(b'.');
-        stem.extend_from_slice(&token());
+        stem.extend_from_slice(&reply_id::token());
         stem.push(b'.');
-        let chunks = (slots_max + SPARE).div_ceil(CHUNK);
+        let chunks = (slots_max + ROUND_TRIPS_MAX).div_ceil(CHUNK);
         Arc::new(Self {
             stem: stem.into_boxed_slice(),
             chunks: (0..chunks).map(|_| OnceLock::new()).collect(),
             free: Mutex::new(Free { given_back: Vec::new(), fresh: 0, closed: None }),
             slots_max,
-            used: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            round_trips: AtomicUsize::new(0),
             counts,
         })
     }
@@ -129,22 +128,22 @@ impl Inbox {
         format!("{stem}*")
     }
 
-    /// Takes a slot for what is published to `subject`; the subject may be set later, with
-    /// [`Ticket::reply_subject`], when it is the reply subject itself.
+    /// Takes a slot for what is published to `subject`.
     pub(super) fn register(self: &Arc<Self>, subject: Bytes, purpose: Purpose) -> Result<Ticket, Refusal> {
         let mut free = lock(&self.free);
         if let Some(fault) = free.closed {
             return Err(Refusal::Closed(fault));
         }
-        let limit = self.slots_max + if purpose == Purpose::RoundTrip { SPARE } else { 0 };
-        if self.used.load(Ordering::Relaxed) >= limit {
+        let limit = if purpose == Purpose::Request { self.slots_max } else { ROUND_TRIPS_MAX };
+        let used = self.used_for(purpose);
+        if used.load(Ordering::Relaxed) >= limit {
             return Err(Refusal::Full);
         }
+        used.fetch_add(1, Ordering::Relaxed);
         let index = free.given_back.pop().unwrap_or_else(|| {
             free.fresh += 1;
             free.fresh - 1
         });
-        self.used.fetch_add(1, Ordering::Relaxed);
         // Under the lock of the free list, so that closing sees every slot that was given.
         let generation = {
             let mut held = lock(&self.slot(index).0);
@@ -153,7 +152,7 @@ impl Inbox {
             held.generation
         };
         drop(free);
-        Ok(Ticket { inbox: self.clone(), index, generation })
+        Ok(Ticket { inbox: self.clone(), purpose, index, generation })
     }
 
     /// Takes a slot for a round trip: a message of the connection to its own inbox.
@@ -213,13 +212,20 @@ impl Inbox {
         }
     }
 
-    /// Slots in use.
+    /// Requests that wait for a reply.
     pub(super) fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn used_for(&self, purpose: Purpose) -> &AtomicUsize {
+        match purpose {
+            Purpose::Request => &self.requests,
+            Purpose::RoundTrip => &self.round_trips,
+        }
     }
 
     fn locate(&self, subject: &[u8]) -> Option<(&Slot, u64)> {
-        let id = decode(subject.strip_prefix(&*self.stem)?)?;
+        let id = reply_id::decode(subject.strip_prefix(&*self.stem)?)?;
         let index = usize::try_from(id & ((1 << INDEX_BITS) - 1)).expect("24 bits fit");
         let slot = self.chunks.get(index / CHUNK)?.get()?.get(index % CHUNK)?;
         Some((slot, id >> INDEX_BITS))
@@ -235,6 +241,7 @@ impl Inbox {
 /// A slot taken: resolves to the reply, and gives the slot back when dropped.
 pub(super) struct Ticket {
     inbox: Arc<Inbox>,
+    purpose: Purpose,
     index: u32,
     generation: u64,
 }
@@ -244,7 +251,7 @@ impl Ticket {
     pub(super) fn reply_subject(&self) -> Bytes {
         let mut subject = Vec::with_capacity(self.inbox.stem.len() + ID_LEN);
         subject.extend_from_slice(&self.inbox.stem);
-        subject.extend_from_slice(&encode(self.generation << INDEX_BITS | u64::from(self.index)));
+        subject.extend_from_slice(&reply_id::encode(self.generation << INDEX_BITS | u64::from(self.index)));
         subject.into()
     }
 }
@@ -278,7 +285,7 @@ impl Drop for Ticket {
             held.phase = Phase::Free;
         }
         lock(&self.inbox.free).given_back.push(self.index);
-        self.inbox.used.fetch_sub(1, Ordering::Relaxed);
+        self.inbox.used_for(self.purpose).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -299,44 +306,6 @@ fn wake(waker: Option<Waker>) {
 /// A panic while a lock is held leaves whole values behind: every change below a lock is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn encode(id: u64) -> [u8; ID_LEN] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; ID_LEN];
-    for (index, byte) in id.to_be_bytes().into_iter().enumerate() {
-        text[index * 2] = DIGITS[usize::from(byte >> 4)];
-        text[index * 2 + 1] = DIGITS[usize::from(byte & 15)];
-    }
-    text
-}
-
-fn decode(text: &[u8]) -> Option<u64> {
-    let text: &[u8; ID_LEN] = text.try_into().ok()?;
-    text.iter().try_fold(0, |id, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(id << 4 | u64::from(digit))
-    })
-}
-
-fn token() -> [u8; TOKEN_LEN] {
-    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut token = [0; TOKEN_LEN];
-    let mut filled = 0;
-    while filled < TOKEN_LEN {
-        let mut random = [0; 32];
-        getrandom::fill(&mut random).expect("the system has random bytes");
-        // 248 is the greatest multiple of 62 in a byte: what is above would favour the first letters.
-        for byte in random.into_iter().filter(|&byte| byte < 248).take(TOKEN_LEN - filled) {
-            token[filled] = LETTERS[usize::from(byte % 62)];
-            filled += 1;
-        }
-    }
-    token
 }
 
 #[cfg(test)]
@@ -402,9 +371,15 @@ mod tests {
         assert_eq!(inbox.register(Bytes::new(), Purpose::Request).err(), Some(Refusal::Full));
         let ticket = inbox.register_round_trip().unwrap();
         inbox.deliver(reply(ticket.reply_subject(), ""));
+        assert_eq!(inbox.used(), 2);
         assert!(ticket.now_or_never().unwrap().is_ok());
         drop(held);
         assert_eq!(inbox.used(), 0);
+        let spare: Vec<_> = (0..ROUND_TRIPS_MAX).map(|_| inbox.register_round_trip().unwrap()).collect();
+        assert_eq!(inbox.register_round_trip().err(), Some(Refusal::Full));
+        assert_eq!(inbox.used(), 0);
+        drop(spare);
+        assert!(inbox.register_round_trip().is_ok());
     }
 
     #[test]
@@ -438,7 +413,8 @@ mod tests {
     #[test]
     fn a_dropped_ticket_leaves_no_waker_behind() {
         let inbox = inbox(1);
-        let (waker, count) = futures_test_waker();
+        let count = Arc::new(Nothing);
+        let waker = Waker::from(count.clone());
         let mut ticket = register(&inbox);
         let subject = ticket.reply_subject();
         assert!(Pin::new(&mut ticket).poll(&mut Context::from_waker(&waker)).is_pending());
@@ -446,11 +422,6 @@ mod tests {
         inbox.deliver(reply(subject, ""));
         drop(waker);
         assert_eq!(Arc::strong_count(&count), 1);
-    }
-
-    fn futures_test_waker() -> (Waker, Arc<Nothing>) {
-        let nothing = Arc::new(Nothing);
-        (nothing.clone().into(), nothing)
     }
 
     struct Nothing;
@@ -472,35 +443,14 @@ mod tests {
             format!("{stem}{}", "G".repeat(ID_LEN)),
             format!("_INBOX.{}.{}", "0".repeat(TOKEN_LEN), "0".repeat(ID_LEN)),
             // A generation that was never handed out, of a slot that is in use and of one that is not.
-            format!("{stem}{}", String::from_utf8_lossy(&encode(9 << INDEX_BITS))),
-            format!("{stem}{}", String::from_utf8_lossy(&encode(1))),
+            format!("{stem}{}", String::from_utf8_lossy(&reply_id::encode(9 << INDEX_BITS))),
+            format!("{stem}{}", String::from_utf8_lossy(&reply_id::encode(1))),
         ];
         for (index, subject) in foreign.iter().enumerate() {
             inbox.deliver(reply(subject.clone().into(), ""));
             assert_eq!(inbox.counts.foreign_replies.get(), index as u64 + 1, "{subject}");
         }
         assert!((&mut ticket).now_or_never().is_none());
-    }
-
-    #[test]
-    fn tokens_are_of_letters_and_digits_and_differ() {
-        let (one, two) = (token(), token());
-        assert_ne!(one, two);
-        assert!(one.iter().chain(&two).all(u8::is_ascii_alphanumeric));
-    }
-
-    proptest! {
-        #[test]
-        fn ids_survive_the_wire(id in any::<u64>()) {
-            prop_assert_eq!(decode(&encode(id)), Some(id));
-        }
-
-        #[test]
-        fn any_text_is_an_id_or_none(text in proptest::collection::vec(any::<u8>(), 0..20)) {
-            if let Some(id) = decode(&text) {
-                prop_assert_eq!(&encode(id)[..], &text[..]);
-            }
-        }
     }
 
     proptest! {

@@ -6,29 +6,26 @@
 //! is kept from more), and the pool member makes the next link. When a link ends, what waited for a reply on
 //! it is told at once: the inbox it was to come to is gone.
 
-use std::collections::HashMap;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::client::traits::Publisher as _;
 use async_nats::message::OutboundMessage;
-use async_nats::{Client, Event, PublishError, ServerError, Subscriber};
-use contract::{Error, Kind, Pattern};
-use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use async_nats::{Client, PublishError, Subject, Subscriber};
+use contract::Pattern;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::counts::Counts;
 use super::feed::Feed;
-use super::inbox::{Fault, Inbox};
+use super::inbox::{Fault, Inbox, ROUND_TRIPS_MAX, Refusal, Ticket};
 use super::settings::Address;
-use super::violation::Violation;
+use super::signals::Signals;
 
 /// How long leaving waits for the server to have read everything.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long one message on its way to another link is waited for.
+const REPEAT: Duration = Duration::from_millis(50);
 
 /// One connection.
 pub(super) struct Link {
@@ -42,6 +39,8 @@ pub(super) struct Link {
     in_flight: AtomicUsize,
     /// Told when nothing is in flight any more.
     idle: Notify,
+    /// Round trips that may be on their way to this inbox.
+    round_trips: Semaphore,
     /// Microseconds; 0 when not measured.
     round_trip_us: AtomicU64,
 }
@@ -56,47 +55,6 @@ pub(super) struct Server {
     pub(super) others: Vec<Address>,
 }
 
-/// What a connection says on its own account, and who is to hear it. It exists before the connection does.
-pub(super) struct Signals {
-    inbox: Arc<Inbox>,
-    wildcard: String,
-    feeds: Mutex<HashMap<u64, (Pattern, Arc<Feed>)>>,
-    next_feed: AtomicU64,
-    /// No new work: the server is about to leave, or the pool needs fewer.
-    retiring: Turn,
-    /// The connection is gone.
-    ended: Turn,
-    /// The link was dropped. The fetching task must know, because what it fetches from keeps the library's
-    /// connection alive.
-    abandoned: CancellationToken,
-    /// The server does not let us publish to our own inbox: no round trips.
-    mute: AtomicBool,
-    /// The server does not let us subscribe to our own inbox: no requests.
-    deaf: AtomicBool,
-    counts: Arc<Counts>,
-}
-
-/// A turn that a link takes once. The flag is read for every request, and a token's own state is behind a
-/// lock.
-#[derive(Default)]
-struct Turn {
-    taken: AtomicBool,
-    token: CancellationToken,
-}
-
-impl Turn {
-    fn take(&self) {
-        // Sequentially consistent, like the count in flight: either `leave` sees the last use gone, or that
-        // use sees the turn taken and tells.
-        self.taken.store(true, Ordering::SeqCst);
-        self.token.cancel();
-    }
-
-    fn is_taken(&self) -> bool {
-        self.taken.load(Ordering::SeqCst)
-    }
-}
-
 /// Why a round trip was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoundTripError {
@@ -108,97 +66,6 @@ pub(super) enum RoundTripError {
     Lost,
 }
 
-impl Signals {
-    pub(super) fn new(inbox: Arc<Inbox>, counts: Arc<Counts>) -> Arc<Self> {
-        Arc::new(Self {
-            wildcard: inbox.wildcard(),
-            inbox,
-            feeds: Mutex::default(),
-            next_feed: AtomicU64::new(0),
-            retiring: Turn::default(),
-            ended: Turn::default(),
-            abandoned: CancellationToken::new(),
-            mute: AtomicBool::new(false),
-            deaf: AtomicBool::new(false),
-            counts,
-        })
-    }
-
-    /// Takes what the library reports.
-    pub(super) fn hear(&self, event: &Event) {
-        match event {
-            Event::Disconnected | Event::Closed => self.end(),
-            Event::LameDuckMode => self.retiring.take(),
-            // The library dropped messages and says only that. Which feed lost some cannot be known, so each
-            // is told. Replies that were lost show as timeouts.
-            Event::SlowConsumer(_) => {
-                self.counts.dropped_unseen.increment();
-                self.feeds().values().for_each(|(_, feed)| feed.gap());
-            }
-            Event::ServerError(ServerError::Other(text)) => self.hear_error(text),
-            _ => {}
-        }
-    }
-
-    fn hear_error(&self, text: &str) {
-        let Some(violation) = Violation::parse(text) else {
-            tracing::warn!(error = text, "the NATS server reports an error");
-            return;
-        };
-        self.counts.violations.increment();
-        match violation {
-            Violation::Publish(subject) => {
-                let requests = self.inbox.deny(subject);
-                tracing::debug!(subject, requests, "the NATS server does not permit publishing");
-            }
-            Violation::Subscribe(pattern) if pattern == self.wildcard => {
-                self.deaf.store(true, Ordering::Relaxed);
-                self.inbox.close(Fault::Denied);
-                tracing::error!(pattern, "the NATS server does not permit subscribing to the reply inbox");
-            }
-            Violation::Subscribe(pattern) => {
-                tracing::debug!(pattern, "the NATS server does not permit subscribing");
-                for (known, feed) in self.feeds().values() {
-                    if known.as_str() == pattern {
-                        feed.end(Err(denied()));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Moves replies from the connection to their requests, until the connection ends or the link is dropped.
-    /// The library would drop what is not fetched in time, so this does nothing else.
-    pub(super) async fn fetch_replies(self: Arc<Self>, mut replies: Subscriber) {
-        let mut abandoned = pin!(self.abandoned.cancelled());
-        loop {
-            tokio::select! {
-                biased;
-                reply = replies.next() => match reply {
-                    Some(reply) => self.inbox.deliver(reply),
-                    None => break,
-                },
-                () = &mut abandoned => break,
-            }
-        }
-        self.end();
-    }
-
-    fn end(&self) {
-        self.ended.take();
-        self.inbox.close(Fault::Lost);
-    }
-
-    fn feeds(&self) -> MutexGuard<'_, HashMap<u64, (Pattern, Arc<Feed>)>> {
-        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The server refused the subject.
-pub(super) fn denied() -> Error {
-    Error::new(Kind::Denied, "the NATS server does not permit this subject")
-}
-
 impl Link {
     pub(super) fn new(client: Client, inbox: Arc<Inbox>, signals: Arc<Signals>, server: Server) -> Self {
         Self {
@@ -208,6 +75,7 @@ impl Link {
             server,
             in_flight: AtomicUsize::new(0),
             idle: Notify::new(),
+            round_trips: Semaphore::new(ROUND_TRIPS_MAX),
             round_trip_us: AtomicU64::new(0),
         }
     }
@@ -239,12 +107,12 @@ impl Link {
 
     /// Resolves when it takes no new work.
     pub(super) async fn retiring(&self) {
-        self.signals.retiring.token.cancelled().await;
+        self.signals.retiring.taken().await;
     }
 
     /// Resolves when the connection is gone.
     pub(super) async fn ended(&self) {
-        self.signals.ended.token.cancelled().await;
+        self.signals.ended.taken().await;
     }
 
     /// Requests and publishes in flight.
@@ -254,12 +122,12 @@ impl Link {
 
     /// Subscriptions in force.
     pub(super) fn subscriptions(&self) -> usize {
-        self.signals.feeds().len()
+        self.signals.subscriptions()
     }
 
     /// Messages and gap markers that wait for the readers of its subscriptions.
     pub(super) fn unread(&self) -> usize {
-        self.signals.feeds().values().map(|(_, feed)| feed.waiting()).sum()
+        self.signals.unread()
     }
 
     /// The most bytes of headers and payload together, as the server of this connection said.
@@ -284,21 +152,22 @@ impl Link {
         if self.signals.mute.load(Ordering::Relaxed) {
             return Err(RoundTripError::NotPermitted);
         }
-        let ticket = self.inbox.register_round_trip().map_err(|_| RoundTripError::Lost)?;
-        let subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
-        let started = Instant::now();
         let trip = async {
+            let (_permit, mut ticket) = self.round_trip_ticket().await?;
+            let subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
+            let started = Instant::now();
             let message = OutboundMessage { subject, reply: None, payload: "".into(), headers: None };
             self.publish(message).await.map_err(|_| Fault::Lost)?;
-            ticket.await
+            (&mut ticket).await.map(|_| started.elapsed())
         };
         match timeout(limit, trip).await {
-            Ok(Ok(_)) => {
-                let taken = started.elapsed();
+            Ok(Ok(taken)) => {
                 let microseconds = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX).max(1);
                 self.round_trip_us.store(microseconds, Ordering::Relaxed);
                 Ok(taken)
             }
+            // Without an inbox there are no round trips either; that was told already.
+            Ok(Err(Fault::Denied)) if self.is_deaf() => Err(RoundTripError::NotPermitted),
             Ok(Err(Fault::Denied)) => {
                 self.signals.mute.store(true, Ordering::Relaxed);
                 tracing::warn!(
@@ -312,6 +181,43 @@ impl Link {
         }
     }
 
+    /// A slot for a round trip, when it is this one's turn. Bound in this order, the slot is given back before
+    /// the permit.
+    async fn round_trip_ticket(&self) -> Result<(SemaphorePermit<'_>, Ticket), Fault> {
+        let permit = self.round_trips.acquire().await.expect("the semaphore is never closed");
+        let ticket = self.inbox.register_round_trip().map_err(|refusal| match refusal {
+            Refusal::Closed(fault) => fault,
+            Refusal::Full => unreachable!("there is a slot for every permit"),
+        })?;
+        Ok((permit, ticket))
+    }
+
+    /// Waits until the server of `other` has what was published by this link: a message goes from here to the
+    /// other's inbox, behind all that went before. It is repeated because the way between two servers of a
+    /// cluster may open a moment after the connection; a repeated one that comes late is counted as such.
+    pub(super) async fn reach(&self, other: &Self, limit: Duration) -> Result<(), RoundTripError> {
+        if self.signals.mute.load(Ordering::Relaxed) {
+            return Err(RoundTripError::NotPermitted);
+        }
+        let trip = async {
+            let (_permit, mut ticket) = other.round_trip_ticket().await.map_err(|_| RoundTripError::Lost)?;
+            let subject: Subject = ticket.reply_subject().try_into().expect("an inbox subject is ASCII");
+            loop {
+                let message = OutboundMessage {
+                    subject: subject.clone(),
+                    reply: None,
+                    payload: "".into(),
+                    headers: None,
+                };
+                self.publish(message).await.map_err(|_| RoundTripError::Lost)?;
+                if let Ok(came) = timeout(REPEAT, &mut ticket).await {
+                    return came.map(drop).map_err(|_| RoundTripError::Lost);
+                }
+            }
+        };
+        timeout(limit, trip).await.unwrap_or(Err(RoundTripError::TimedOut))
+    }
+
     /// Subscribes, and waits until it is in force, as far as the server lets us know.
     pub(super) async fn subscribe(
         self: &Arc<Self>,
@@ -320,8 +226,7 @@ impl Link {
         limit: Duration,
     ) -> Result<Subscription, RoundTripError> {
         // Known before the server hears of it, so that a refusal finds it.
-        let id = self.signals.next_feed.fetch_add(1, Ordering::Relaxed);
-        self.signals.feeds().insert(id, (pattern.clone(), feed.clone()));
+        let id = self.signals.know(pattern.clone(), feed.clone());
         let known = Known { link: self.clone(), id };
         let subscriber =
             self.client.subscribe(pattern.as_str().to_owned()).await.map_err(|_| RoundTripError::Lost)?;
@@ -414,7 +319,7 @@ struct Known {
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.link.signals.feeds().remove(&self.id);
+        self.link.signals.forget(self.id);
         self.link.tell_if_idle();
     }
 }

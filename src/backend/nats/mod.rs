@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `settings.rs` | [`Settings`], checked as a whole before anything is connected |
 //! | `pool.rs`, `member.rs`, `backoff.rs` | which connections there are, how they come back, which one is taken |
-//! | `connect.rs`, `link.rs`, `violation.rs` | one connection, from its handshake to its end |
-//! | `inbox.rs` | the replies of one connection |
+//! | `connect.rs`, `link.rs`, `signals.rs`, `violation.rs` | one connection, from its handshake to its end |
+//! | `inbox.rs`, `reply_id.rs` | the replies of one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
+//! | `direct.rs` | a plain client without any of this, to measure it against |
 //!
 //! A request never waits for a connection: none is `unavailable` at once. It waits for its answer only, and
 //! is told at once when the connection that would bring it is lost.
@@ -16,6 +17,7 @@
 mod backoff;
 mod connect;
 mod counts;
+pub mod direct;
 mod feed;
 mod headers;
 mod inbox;
@@ -24,7 +26,9 @@ mod member;
 mod pins;
 mod pool;
 mod readings;
+mod reply_id;
 mod settings;
+mod signals;
 mod subscribe;
 mod violation;
 
@@ -58,7 +62,8 @@ pub const LIBRARY_LOG: &str = ",async_nats=error";
 /// How long closing may take: flushing and closing each connection is bounded, this bounds the whole.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// The backend. Cloning shares it.
+/// The backend. Cloning shares it. Its connections and tasks live until it is closed, also when every clone is
+/// dropped: what is in flight holds none.
 #[derive(Clone)]
 pub struct Nats(Arc<Pool>);
 
@@ -155,6 +160,7 @@ async fn carry_out(pool: Arc<Pool>, request: Request) -> Result<Reply, Error> {
 async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
     let pinned = pool.pins.link(&request.origin, || pool.choose()).await?;
+    pool.note_load(&pinned.link);
     let message = message(&pinned.link, request, &subject, None)?;
     send(pool, &pinned.link, message).await?;
     drop(pinned.handed_over());
@@ -170,6 +176,7 @@ async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, E
         Pinned::free(pool.take()?)
     };
     let link: &Use = &pinned.link;
+    pool.note_load(link);
     let ticket = link
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
@@ -187,7 +194,7 @@ async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, E
             let error = pool.unavailable().with_outcome(Outcome::Unknown);
             Err(error.with_cause("the connection was lost before the answer came"))
         }
-        Err(Fault::Denied) => Err(link::denied()),
+        Err(Fault::Denied) => Err(signals::denied()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! NATS keeps order within a connection only, so what must stay in order stays on one link for as long as
 //! that link lives. When it is lost, the next message takes another one at once. When it retires, the client
-//! moves: whoever comes first waits until the server has read all that went by the old link, the others queue
+//! moves: whoever comes first waits until the new link's server has all that went by the old one, the others queue
 //! up behind, and a newcomer may not pass them.
 
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::link::{Link, Use};
 
-/// How long a client that moves waits for the server to have read what went by the old link. Past it order
-/// is less worth than going on.
+/// How long a client that moves waits until the new link's server has what went by the old link. Past it
+/// order is worth less than going on.
 const MOVE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The pins of all clients, by the number of their connection.
@@ -86,7 +86,7 @@ impl Pins {
         let link = choose()?;
         if !Arc::ptr_eq(&link, &old) && old.is_open() && self.is_pinned_to(origin, &old) {
             // An error says that the link is gone or stuck; either way there is nothing more to wait for.
-            let _ = old.round_trip(MOVE_LIMIT).await;
+            let _ = old.reach(&link, MOVE_LIMIT).await;
         }
         let mut pins = self.lock();
         let link = match pins.get_mut(&origin.connection) {

@@ -81,15 +81,19 @@ impl Pool {
         if fresh.0.is_none() {
             members.iter().for_each(|member| fresh.offer(member.link(), Link::is_fresh));
         }
-        if let Some((link, in_flight)) = fresh.0 {
-            if in_flight >= self.settings.in_flight_per_connection && members.len() < self.settings.pool_max {
-                self.grow.notify_one();
-            }
+        if let Some((link, _)) = fresh.0 {
             return Ok(link);
         }
         let mut open = Fewer::default();
         members.iter().for_each(|member| open.offer(member.link(), Link::is_open));
         open.0.map(|(link, _)| link).ok_or_else(|| self.unavailable())
+    }
+
+    /// Asks for another link when the one in use is too busy. Whether it is worth it is looked at elsewhere.
+    pub(super) fn note_load(&self, link: &Link) {
+        if link.in_flight() > self.settings.in_flight_per_connection {
+            self.grow.notify_one();
+        }
     }
 
     /// As [`Self::choose`], counted as in flight.
@@ -194,7 +198,7 @@ impl Pool {
     fn grow(self: &Arc<Self>) {
         let members = self.members();
         let busy = |member: &Arc<Member>| {
-            member.link().is_some_and(|link| link.in_flight() >= self.settings.in_flight_per_connection)
+            member.link().is_some_and(|link| link.in_flight() > self.settings.in_flight_per_connection)
         };
         if members.len() < self.settings.pool_max && members.iter().all(busy) {
             tracing::info!(size = members.len() + 1, "the NATS pool grows");

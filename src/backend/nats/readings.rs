@@ -110,6 +110,11 @@ impl Pool {
                 });
             }
         }
+        readings.extend(self.counters());
+        readings
+    }
+
+    fn counters(&self) -> impl Iterator<Item = Reading> {
         let counts = &self.counts;
         let counters = [
             ("ipc_gateway_nats_requests_total", "Requests handed to NATS.", &counts.requests),
@@ -154,12 +159,11 @@ impl Pool {
                 &counts.violations,
             ),
         ];
-        for (name, help, count) in counters {
+        counters.into_iter().map(|(name, help, count)| {
             #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a metric is a float")]
             let value = count.get() as f64;
-            readings.push(Reading { name, help, counter: true, labels: Vec::new(), value });
-        }
-        readings
+            Reading { name, help, counter: true, labels: Vec::new(), value }
+        })
     }
 }
 

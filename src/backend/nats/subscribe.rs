@@ -11,12 +11,15 @@ use std::task::{Context, Poll};
 use contract::{Delivery, DeliveryStream, Error, Event, Kind, Pattern, Reply, Subject};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::backoff::Backoff;
 use super::feed::Feed;
 use super::headers;
-use super::link::{Link, RoundTripError, Subscription, denied};
+use super::link::{Link, RoundTripError, Subscription};
 use super::pool::Pool;
+use super::signals::denied;
 
 /// Subscribes; answers when it is in force.
 pub(super) async fn subscribe(pool: Arc<Pool>, pattern: Pattern) -> Result<Reply, Error> {
@@ -55,6 +58,16 @@ impl Stream for Events {
     }
 }
 
+/// Why fetching ended.
+enum Next {
+    /// The link retires; this is another.
+    Link(Arc<Link>),
+    /// The link is gone.
+    Lost,
+    /// The server ended the subscription.
+    Ended,
+}
+
 struct Task {
     pool: Arc<Pool>,
     pattern: Pattern,
@@ -91,38 +104,48 @@ impl Task {
             return;
         }
         loop {
-            if let Some(next) = self.fetch(&link, &mut subscription).await {
-                link = next;
-            } else {
-                return;
-            }
+            let next = match self.fetch(&link, &mut subscription).await {
+                Next::Link(next) => Some(next),
+                Next::Lost => None,
+                Next::Ended => return,
+            };
             // The old subscription ends before the new one begins: a message may be lost between them, and
-            // the gap says so; that it comes twice is what nobody could tell.
+            // the gap says so; that one comes twice is what nobody could tell.
             drop(subscription);
             self.feed.gap();
-            subscription = loop {
-                match self.enter(&link).await {
-                    Ok(subscription) => break subscription,
-                    Err(_) => link = self.pool.wait_for_subscription().await,
-                }
-            };
+            (link, subscription) = self.enter_again(next).await;
         }
     }
 
-    /// Fetches until there is another link to go to; `None` when the feed has ended.
-    async fn fetch(&self, link: &Arc<Link>, subscription: &mut Subscription) -> Option<Arc<Link>> {
+    /// Fetches until there is another link to go to, or the subscription is over.
+    async fn fetch(&self, link: &Arc<Link>, subscription: &mut Subscription) -> Next {
         let mut next_link = pin!(self.next_link(link));
         loop {
             tokio::select! {
                 biased;
                 message = subscription.subscriber.next() => match message {
                     Some(message) => self.take(message),
-                    None => return Some(self.pool.wait_for_subscription().await),
+                    None => return Next::Lost,
                 },
-                next = &mut next_link => return Some(next),
+                next = &mut next_link => return Next::Link(next),
             }
             if self.feed.is_ended() {
-                return None;
+                return Next::Ended;
+            }
+        }
+    }
+
+    /// Subscribes on the next link, or on any that comes, until it succeeds.
+    async fn enter_again(&self, mut next: Option<Arc<Link>>) -> (Arc<Link>, Subscription) {
+        let mut backoff = Backoff::new(self.pool.settings.reconnect_delay_max);
+        loop {
+            let link = match next.take() {
+                Some(link) => link,
+                None => self.pool.wait_for_subscription().await,
+            };
+            match self.enter(&link).await {
+                Ok(subscription) => return (link, subscription),
+                Err(_) => sleep(backoff.next()).await,
             }
         }
     }

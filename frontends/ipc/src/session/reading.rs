@@ -199,6 +199,11 @@ impl<P: Pipeline> Session<P> {
         }
     }
 
+    /// Whether something is there that was not read; it is read and thrown away.
+    pub(super) fn has_input(&self) -> bool {
+        !self.ended && self.stream.try_read(&mut self.pool.take()).is_ok_and(|read| read > 0)
+    }
+
     /// Whether the peer has closed both directions. On a Unix socket the system tells that apart from a peer
     /// that has only ended its input.
     fn has_vanished(&self) -> bool {

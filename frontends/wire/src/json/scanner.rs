@@ -2,8 +2,9 @@
 //!
 //! It keeps a handful of words and no bytes: each byte is looked at once, whatever the pieces, so 4 MiB in
 //! pieces of one byte cost what 4 MiB at once do. It knows only as much of the grammar as the boundary needs
-//! (strings, escapes, nesting), and refuses at once what no JSON has where it stands: that keeps a quote that
-//! was never closed from swallowing all that follows, because a string cannot hold a raw newline.
+//! (strings, escapes, nesting, where a value may begin), and refuses at once what no JSON has where it stands:
+//! that keeps a quote or a bracket that was never closed from swallowing all that follows, because a string
+//! cannot hold a raw newline, and no document begins where another has just had a value.
 
 use std::fmt;
 
@@ -68,7 +69,22 @@ pub struct Scanner {
     bytes: usize,
     /// Arrays and objects open.
     depth: usize,
+    /// Which of them are objects: the innermost has the lowest bit.
+    objects: u128,
+    /// What may begin next in the innermost.
+    ready_for: Ready,
     within: Within,
+}
+
+/// What may begin inside an array or object, behind what has been there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ready {
+    /// Nothing, before a comma, a colon or the closing bracket.
+    Nothing,
+    /// A key.
+    Key,
+    /// A value.
+    Value,
 }
 
 /// What the next byte is part of.
@@ -100,9 +116,12 @@ enum Step {
 
 impl Scanner {
     /// A scanner for documents of at most `bytes_max` bytes (white space around them not counted) and
-    /// `depth_max` open arrays and objects; [`DEPTH_MAX`](super::DEPTH_MAX) is what [`super::validate`] takes.
+    /// `depth_max` open arrays and objects, 128 at most; [`DEPTH_MAX`](super::DEPTH_MAX) is what
+    /// [`super::validate`] takes.
     pub fn new(bytes_max: usize, depth_max: usize) -> Self {
-        Self { bytes_max, depth_max, bytes: 0, depth: 0, within: Within::Between }
+        debug_assert!(depth_max <= 128, "each has a bit of `objects`");
+        let (ready_for, within) = (Ready::Nothing, Within::Between);
+        Self { bytes_max, depth_max, bytes: 0, depth: 0, objects: 0, ready_for, within }
     }
 
     /// Looks at the next bytes, which must follow those of the last call: all of them after `Incomplete`, those
@@ -165,22 +184,12 @@ impl Scanner {
         self.bytes += 1;
         match self.within {
             Within::Between => match byte {
-                b'{' | b'[' => self.open(),
+                b'{' | b'[' => self.open(byte),
                 b'"' => self.go_on(Within::String),
                 b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => self.go_on(Within::Scalar),
                 _ => Step::Broken(Flaw::NotJson),
             },
-            Within::Container => match byte {
-                b'{' | b'[' => self.open(),
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    if self.depth == 0 { Step::Last } else { Step::On }
-                }
-                b'"' => self.go_on(Within::String),
-                b',' | b':' => Step::On,
-                _ if is_blank(byte) || is_of_scalar(byte) => Step::On,
-                _ => Step::Broken(Flaw::NotJson),
-            },
+            Within::Container => self.step_in_container(byte),
             Within::String => match byte {
                 b'"' if self.depth == 0 => Step::Last,
                 b'"' => self.go_on(Within::Container),
@@ -197,11 +206,46 @@ impl Scanner {
         }
     }
 
-    fn open(&mut self) -> Step {
+    fn step_in_container(&mut self, byte: u8) -> Step {
+        let in_object = self.objects & 1 == 1;
+        match byte {
+            b'{' | b'[' if self.ready_for == Ready::Value => self.open(byte),
+            b'}' | b']' if in_object == (byte == b'}') => {
+                self.depth -= 1;
+                self.objects >>= 1;
+                self.ready_for = Ready::Nothing;
+                if self.depth == 0 { Step::Last } else { Step::On }
+            }
+            b'"' if self.ready_for != Ready::Nothing => {
+                self.ready_for = Ready::Nothing;
+                self.go_on(Within::String)
+            }
+            b',' => {
+                self.ready_for = if in_object { Ready::Key } else { Ready::Value };
+                Step::On
+            }
+            b':' if in_object => {
+                self.ready_for = Ready::Value;
+                Step::On
+            }
+            _ if is_blank(byte) => Step::On,
+            // Its first byte, or a further one: which numbers and words there are is not asked here.
+            _ if is_of_scalar(byte) && self.ready_for != Ready::Key => {
+                self.ready_for = Ready::Nothing;
+                Step::On
+            }
+            _ => Step::Broken(Flaw::NotJson),
+        }
+    }
+
+    fn open(&mut self, bracket: u8) -> Step {
         if self.depth == self.depth_max {
             return Step::Broken(Flaw::TooDeep { depth_max: self.depth_max });
         }
+        let is_object = bracket == b'{';
         self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(is_object);
+        self.ready_for = if is_object { Ready::Key } else { Ready::Value };
         self.go_on(Within::Container)
     }
 

@@ -70,6 +70,24 @@ fn finds_the_end_of_each_kind_of_value() {
 }
 
 #[test]
+fn a_bracket_that_is_missing_or_wrong_does_not_swallow_what_follows() {
+    for (text, at) in [
+        (&b"{\"a\":[1}\n{\"b\":2}\n"[..], 7),
+        (b"[{\"a\":1]}\n", 7),
+        (b"{bad\n{\"b\":2}\n", 1),
+        (b"{\"a\":1\n{\"b\":2}\n", 7),
+        (b"{\"a\"\n{\"b\":2}\n", 5),
+        (b"{\"a\":[1,2\n{\"b\":2}\n", 10),
+        (b"{\"a\":1,{\"b\":2}\n", 7),
+        (b"[1:2]\n", 2),
+        (b"[\"a\" \"b\"]\n", 5),
+    ] {
+        let broken = Scan::Broken { why: Flaw::NotJson, at };
+        assert_eq!(first(text), broken, "{}", String::from_utf8_lossy(text));
+    }
+}
+
+#[test]
 fn a_bare_value_ends_with_white_space_or_the_input() {
     let mut scanner = scanner();
     assert_eq!(scanner.scan(b"12"), Scan::Incomplete);
@@ -105,7 +123,7 @@ fn refuses_at_once_what_no_json_has_there() {
 
 #[test]
 fn an_open_quote_costs_its_own_line_and_no_more() {
-    let text = b"{\"a\": tru\"e}\n{\"b\":1}\n";
+    let text = b"{\"a\": \"true}\n{\"b\":1}\n";
     let found = feed(scanner(), [&text[..]]);
     assert_eq!(found, [Found::Broken { why: Flaw::ControlInString, at: 12 }, Found::Document { end: 20 }]);
 }
@@ -145,7 +163,7 @@ fn nesting_of_exactly_the_limit_passes() {
 #[test]
 fn one_byte_at_a_time_looks_at_each_byte_once() {
     // It holds no bytes, so it can look at none again.
-    assert!(size_of::<Scanner>() <= 5 * size_of::<usize>());
+    assert!(size_of::<Scanner>() <= size_of::<[usize; 8]>());
     let bytes_max = 4 << 20;
     let mut text = vec![b'x'; bytes_max];
     text[..6].copy_from_slice(b"{\"a\":\"");

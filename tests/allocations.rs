@@ -1,0 +1,270 @@
+//! The rules cost no heap allocation a request: counted, over many requests, with every limit switched on.
+//!
+//! Counted is what this thread allocates between a request that is built and an answer that is there: the
+//! pipeline's own work. Building the request is the door's, answering it the backend's.
+
+use std::future::{Future, Ready, ready};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use contract::{
+    Error, Headers, Identity, Kind, Message, Method, Operation, Origin, Pattern, PeerAddress, Pipeline,
+    QueueBounds, QueuePolicy, Reply, Request, Subject, Target, TraceContext, UnixPeer,
+};
+use ipc_gateway::backend::{Backend, Health, Reading};
+use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
+use ipc_gateway::pipeline::pipeline;
+use ipc_gateway::route::{Principal, Rate, RouteSettings};
+use ipc_gateway::rules::{Handle, Limits, Rules};
+use tokio::time::Instant;
+
+/// Requests counted: enough that an allocation in a thousand requests would show.
+const REQUESTS: usize = 10_000;
+/// Requests before that: meters make their series at the first use, tables their first room.
+const WARM_UP: usize = 100;
+
+/// Answers at once, from memory that is there already.
+#[derive(Clone, Copy, Debug)]
+struct Immediate;
+
+impl Backend for Immediate {
+    type Answer = Ready<Result<Reply, Error>>;
+
+    fn call(&self, request: Request) -> Self::Answer {
+        ready(match request.target {
+            Target::Publish(_) => Ok(Reply::Accepted),
+            Target::Request(_) => {
+                Ok(Reply::Message(Message { payload: request.payload, ..Message::default() }))
+            }
+            Target::Subscribe(_) | Target::Task(_) => Err(Error::new(Kind::Unsupported, "not here")),
+        })
+    }
+
+    fn health(&self) -> Health {
+        Health { kind: "test", reachable: true, reasons: Vec::new(), facts: serde_json::Value::Null }
+    }
+
+    fn readings(&self) -> Vec<Reading> {
+        Vec::new()
+    }
+
+    async fn close(&self) {}
+}
+
+/// Refuses at once.
+#[derive(Clone, Copy, Debug)]
+struct Unavailable;
+
+impl Backend for Unavailable {
+    type Answer = Ready<Result<Reply, Error>>;
+
+    fn call(&self, _: Request) -> Self::Answer {
+        ready(Err(Error::new(Kind::Unavailable, "no connection")))
+    }
+
+    fn health(&self) -> Health {
+        Immediate.health()
+    }
+
+    fn readings(&self) -> Vec<Reading> {
+        Vec::new()
+    }
+
+    async fn close(&self) {}
+}
+
+const PLENTY: Rate = Rate { per_second: 1e7, burst: 10_000_000 };
+/// One, and then none for eleven days.
+const ONE: Rate = Rate { per_second: 1e-6, burst: 1 };
+
+fn route(name: &str, pattern: &'static str) -> RouteSettings {
+    RouteSettings {
+        name: name.to_owned(),
+        patterns: vec![Pattern::from_static(pattern)],
+        message_types: Vec::new(),
+        subject: None,
+        operations: vec![Operation::Request, Operation::Publish],
+        allow: vec![Principal::Local],
+        timeout: Duration::from_secs(5),
+        payload_bytes_min: 1,
+        payload_bytes_max: 1 << 20,
+        rate: Some(PLENTY),
+        calls_max: Some(100),
+        streams_max: Some(100),
+        queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
+        headers: vec!["X-Tenant".to_owned()],
+    }
+}
+
+/// Every limit there is, each wide enough.
+fn limits() -> Limits {
+    Limits {
+        rate: Some(PLENTY),
+        peer_rate: Some(PLENTY),
+        peer_rate_local: true,
+        peers_max: 100,
+        calls_max: 100,
+        streams_max: 100,
+        inbox_prefix: "_INBOX".to_owned(),
+    }
+}
+
+fn handle(routes: Vec<RouteSettings>, limits: Limits) -> Handle {
+    let registry = Registry::new(true);
+    let kinds = kinds();
+    Handle::new(Rules::new(routes, limits, None, |name| RouteMeters::new(&registry, name, &kinds)))
+}
+
+fn origin() -> Arc<Origin> {
+    let mut identity = Identity::new("uid:1000", Method::Local);
+    identity.unix = Some(UnixPeer { uid: 1000, gid: 1000, pid: Some(1) });
+    Arc::new(Origin { door: "unix", identity, address: PeerAddress::Unix, connection: 1 })
+}
+
+fn request(target: &Target, origin: &Arc<Origin>, payload: &'static [u8]) -> Request {
+    let received = Instant::now();
+    Request {
+        target: target.clone(),
+        headers: Headers::new(),
+        payload: bytes::Bytes::from_static(payload),
+        received,
+        deadline: received + Duration::from_secs(30),
+        idempotent: false,
+        ordered: false,
+        queue: None,
+        trace: TraceContext::start(),
+        origin: Arc::clone(origin),
+    }
+}
+
+/// Sends one request through the pipeline; returns how it ended, and the heap allocations that it cost.
+fn send(pipeline: &mut impl Pipeline, request: Request) -> (Option<Kind>, u64) {
+    let mut ended = None;
+    let counted = allocation_counter::measure(|| {
+        let mut future = pin!(pipeline.call(request));
+        let Poll::Ready(outcome) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
+            panic!("everything here is ready at once");
+        };
+        ended = outcome.err().map(|error| error.kind());
+    });
+    (ended, counted.count_total)
+}
+
+/// Sends many requests of one kind; sees that each ends as `expected` (`None` is well), and returns the heap
+/// allocations of all that are counted.
+fn allocations(
+    pipeline: &mut impl Pipeline,
+    target: &Target,
+    payload: &'static [u8],
+    expected: Option<Kind>,
+) -> u64 {
+    let origin = origin();
+    let mut once = || {
+        let (ended, allocations) = send(pipeline, request(target, &origin, payload));
+        assert_eq!(ended, expected);
+        allocations
+    };
+    for _ in 0..WARM_UP {
+        once();
+    }
+    (0..REQUESTS).map(|_| once()).sum()
+}
+
+fn ask(subject: &'static str) -> Target {
+    Target::Request(Subject::from_static(subject))
+}
+
+#[test]
+fn the_counter_counts() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new([0_u8; 100]))));
+    assert_eq!((counted.count_total, counted.count_current), (1, 0));
+}
+
+#[test]
+fn a_request_and_a_publish_pass_all_rules_without_an_allocation() {
+    let mut pipeline = pipeline(handle(vec![route("orders", "orders.>")], limits()), Immediate);
+    let (request, publish) = (ask("orders.new"), Target::Publish(Subject::from_static("orders.new")));
+    for target in [request, publish] {
+        assert_eq!(allocations(&mut pipeline, &target, b"{}", None), 0, "{target:?}");
+    }
+}
+
+#[test]
+fn a_rewritten_task_passes_all_rules_without_an_allocation() {
+    let mut settings = route("decide", "decide");
+    settings.message_types = vec![contract::MessageType("task_submit")];
+    settings.subject = Some(Subject::from_static("beamline.router.v1.decide"));
+    let mut pipeline = pipeline(handle(vec![settings], limits()), Immediate);
+    let task = Target::Task(contract::MessageType("task_submit"));
+    assert_eq!(allocations(&mut pipeline, &task, b"{}", None), 0);
+}
+
+#[test]
+fn a_failure_of_the_backend_is_carried_back_without_an_allocation() {
+    let mut pipeline = pipeline(handle(vec![route("orders", "orders.>")], limits()), Unavailable);
+    let kind = Some(Kind::Unavailable);
+    assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", kind), 0);
+}
+
+#[test]
+fn refusals_allocate_nothing() {
+    let orders = |change: fn(&mut RouteSettings)| {
+        let mut settings = route("orders", "orders.>");
+        change(&mut settings);
+        vec![settings]
+    };
+    let with = |change: fn(&mut Limits)| {
+        let mut limits = limits();
+        change(&mut limits);
+        limits
+    };
+    let same = || orders(|_| ());
+    let cases = [
+        ("no route", same(), limits(), "other", Kind::NotFound),
+        ("reserved", same(), limits(), "_INBOX.x", Kind::Denied),
+        (
+            "not for this peer",
+            orders(|r| r.allow = vec![Principal::Uid(7)]),
+            limits(),
+            "orders.a",
+            Kind::Denied,
+        ),
+        (
+            "not this operation",
+            orders(|r| r.operations = vec![Operation::Subscribe]),
+            limits(),
+            "orders.a",
+            Kind::Denied,
+        ),
+        ("too large", orders(|r| r.payload_bytes_max = 1), limits(), "orders.a", Kind::TooLarge),
+        ("too small", orders(|r| r.payload_bytes_min = 3), limits(), "orders.a", Kind::Invalid),
+        ("no permit of the route", orders(|r| r.calls_max = Some(0)), limits(), "orders.a", Kind::Overloaded),
+        ("no permit at all", same(), with(|l| l.calls_max = 0), "orders.a", Kind::Overloaded),
+    ];
+    for (name, routes, limits, subject, kind) in cases {
+        let mut pipeline = pipeline(handle(routes, limits), Immediate);
+        assert_eq!(allocations(&mut pipeline, &ask(subject), b"{}", Some(kind)), 0, "{name}");
+    }
+}
+
+#[test]
+fn a_refusal_by_any_of_the_three_rates_allocates_nothing() {
+    let mut slow_route = route("orders", "orders.>");
+    slow_route.rate = Some(ONE);
+    let peer = Limits { peer_rate: Some(ONE), ..limits() };
+    let total = Limits { rate: Some(ONE), ..limits() };
+    let cases = [
+        ("peer", vec![route("orders", "orders.>")], peer),
+        ("route", vec![slow_route], limits()),
+        ("total", vec![route("orders", "orders.>")], total),
+    ];
+    for (name, routes, limits) in cases {
+        let mut pipeline = pipeline(handle(routes, limits), Immediate);
+        // The one that there is.
+        send(&mut pipeline, request(&ask("orders.a"), &origin(), b"{}"));
+        let kind = Some(Kind::RateLimited);
+        assert_eq!(allocations(&mut pipeline, &ask("orders.a"), b"{}", kind), 0, "{name}");
+    }
+}
