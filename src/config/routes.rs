@@ -61,6 +61,7 @@ fn principal(text: &str) -> Principal {
         Some(("gid", id)) => Principal::Gid(number(id)),
         _ if text == "any" => Principal::Any,
         _ if text == "local" => Principal::Local,
+        _ if text == "loopback" => Principal::Loopback,
         _ if text == "anonymous" => Principal::Anonymous,
         _ => unreachable!("the kind does not allow {text}"),
     }
@@ -77,9 +78,15 @@ mod tests {
         assert_eq!(types, MESSAGE_TYPES);
         let operations: Vec<_> = OPERATIONS.iter().map(|text| operation(text)).collect();
         assert_eq!(operations, Operation::ALL);
-        let principals = ["any", "local", "anonymous", "uid:7", "gid:8"].map(principal);
-        let expected =
-            [Principal::Any, Principal::Local, Principal::Anonymous, Principal::Uid(7), Principal::Gid(8)];
+        let principals = ["any", "local", "loopback", "anonymous", "uid:7", "gid:8"].map(principal);
+        let expected = [
+            Principal::Any,
+            Principal::Local,
+            Principal::Loopback,
+            Principal::Anonymous,
+            Principal::Uid(7),
+            Principal::Gid(8),
+        ];
         assert_eq!(principals, expected);
     }
 }
