@@ -2,22 +2,17 @@
 
 use axum::body::Body;
 use contract::{Error, Kind};
-use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::HeaderValue;
 use hyper::http::uri::Authority;
 use hyper::{Request, StatusCode};
 use wire::site::Site;
 
 use crate::problem::Refused;
 
-/// Refuses pages of other sites, names that are not ours, and a body whose end is in doubt.
+/// Refuses pages of other sites and names that are not ours. (A body whose end is in doubt is hyper's to refuse:
+/// it takes `Transfer-Encoding` over `Content-Length`, answers once and closes, as RFC 9112, 6.1 allows.)
 pub(crate) fn check(site: &Site, request: &Request<Body>) -> Result<(), Refused> {
     let headers = request.headers();
-    // Hyper takes the latter and closes, as RFC 9112, 6.1 allows; but whoever sends both is after a proxy that
-    // takes the former, and gets no answer from us.
-    if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        let text = "Content-Length and Transfer-Encoding exclude each other";
-        return Err(Refused::closing(Error::new(Kind::Malformed, text)));
-    }
     let authority = request.uri().authority().map(Authority::as_str);
     let checked = site.check(authority, |name| headers.get_all(name).iter().map(HeaderValue::as_bytes));
     checked.map_err(|refusal| {

@@ -192,6 +192,10 @@ async fn subscribe_to_query<P: Pipeline>(
     let trace = asking::trace(request.headers());
     let name = match query {
         Ok(Query(pairs)) => match <[_; 1]>::try_from(pairs) {
+            // What is not UTF-8 was replaced on the way here, and is not what the client meant.
+            Ok([(_, pattern)]) if pattern.contains(char::REPLACEMENT_CHARACTER) => {
+                Err(malformed("the pattern in the query is not UTF-8"))
+            }
             Ok([(key, pattern)]) if key == "pattern" => Ok(pattern),
             _ => Err(malformed("the query is one parameter: pattern")),
         },
