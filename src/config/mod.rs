@@ -16,6 +16,7 @@ mod checks;
 mod defaults;
 mod environment;
 mod file;
+mod http;
 mod key;
 mod keys;
 mod nats;
@@ -31,6 +32,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
+mod websocket;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use crate::telemetry::LogSettings;
 
 pub use defaults::defaults;
 pub use environment::{Environment, environment};
+pub use http::Http;
 pub use key::{Key, OldName};
 pub use keys::KEYS;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -52,6 +55,7 @@ pub use secret::Secret;
 pub use sections::{Admin, Backend, Embedded, Hub, Ipc, Limits};
 pub use sources::{Flag, MissingFiles, Sources};
 pub use value::{Kind, Value};
+pub use websocket::WebSocket;
 
 /// All settings, typed and checked. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +64,10 @@ pub struct Config {
     pub allow_anonymous_network: bool,
     /// The Unix socket door.
     pub ipc: Ipc,
+    /// The HTTP door.
+    pub http: Http,
+    /// WebSockets on its port.
+    pub websocket: WebSocket,
     /// The backend that is selected.
     pub backend: Backend,
     /// The pool of connections to NATS.
@@ -117,6 +125,8 @@ impl Config {
         Self {
             allow_anonymous_network: settings.bool("allow_anonymous_network"),
             ipc: Ipc::from_resolved(settings),
+            http: Http::from_resolved(settings),
+            websocket: WebSocket::from_resolved(settings),
             backend: Backend::from_resolved(settings),
             nats: Nats::from_resolved(settings),
             embedded: Embedded::from_resolved(settings),

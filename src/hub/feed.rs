@@ -158,8 +158,8 @@ impl Feed {
                 let route = clearance.route(&listener.rules, &delivery.subject);
                 before = (Arc::clone(&listener.rules), route);
             }
-            let identity = &listener.origin.identity;
-            if [&now, &before.1].into_iter().all(|route| route.as_ref().is_some_and(|r| r.allows(identity))) {
+            let origin = &listener.origin;
+            if [&now, &before.1].into_iter().all(|route| route.as_ref().is_some_and(|r| r.allows(origin))) {
                 tally.add(listener.policy, listener.put(delivery, wakers));
             } else {
                 tally.skipped += 1;

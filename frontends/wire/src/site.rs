@@ -307,11 +307,7 @@ mod tests {
         let listed = site(&[]).with_origins(&["https://App.example".to_owned()]);
         let any = site(&[]).with_origins(&["*".to_owned()]);
         let from = |site: &Site, origin| {
-            check(
-                site,
-                None,
-                &[("host", "localhost"), ("origin", origin), ("sec-fetch-site", "cross-site")],
-            )
+            check(site, None, &[("host", "localhost"), ("origin", origin), ("sec-fetch-site", "cross-site")])
         };
         assert_eq!(from(&listed, "https://app.example"), Ok(()));
         assert_eq!(from(&any, "https://other.example"), Ok(()));
