@@ -35,7 +35,7 @@ pub struct Tools {
 #[derive(Debug)]
 pub struct Scene {
     gateway: Process,
-    _responder: Process,
+    responder: Process,
     _nats: Process,
     url: String,
     folder: TempDir,
@@ -51,9 +51,9 @@ impl Scene {
         let url = nats_url(&mut nats, path).await?;
         let mut responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
         let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject))?;
-        let mut scene = Self { gateway, _responder: Process::none(), _nats: nats, url, folder };
+        let mut scene = Self { gateway, responder: Process::none(), _nats: nats, url, folder };
         scene.wait(&mut responder).await?;
-        scene._responder = responder;
+        scene.responder = responder;
         Ok(scene)
     }
 

@@ -90,12 +90,11 @@ impl Peer {
     }
 
     async fn within(&mut self, until: Instant, id: u64) -> Came {
-        match timeout_at(until, self.hear(id)).await {
-            Ok(came) => came,
-            Err(_) => {
-                let text = "the gateway itself did not answer; it may be stopped or overwhelmed";
-                Came::What(What::Failed(Failure::new(Kind::TimedOut, text)))
-            }
+        if let Ok(came) = timeout_at(until, self.hear(id)).await {
+            came
+        } else {
+            let text = "the gateway itself did not answer; it may be stopped or overwhelmed";
+            Came::What(What::Failed(Failure::new(Kind::TimedOut, text)))
         }
     }
 

@@ -197,9 +197,8 @@ fn a_length_over_4_mib_is_error_3_then_close_and_nothing_is_allocated_for_it() {
         assert_eq!((code, word.as_str()), (3, "too_large"), "{length}");
         assert!(message.starts_with("Frame too large"), "{message}");
     }
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.of("ipc_gateway_memory_used_bytes"), 0.0);
-    let resident = metrics.of("process_resident_memory_bytes");
+    gateway.until("ipc_gateway_memory_used_bytes", 0.0);
+    let resident = gateway.metrics().of("process_resident_memory_bytes");
     assert!(resident < 256.0 * 1024.0 * 1024.0, "{resident}");
     gateway.stop();
 }
