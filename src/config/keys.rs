@@ -232,12 +232,8 @@ pub static KEYS: &[Key] = &[
         "Fragments of one message; more of them close with 1008.",
     )
     .default_to("4096"),
-    Key::new(
-        "websocket.message_timeout_ms",
-        TIMEOUT_MS,
-        "How long a message may take, from its first byte to its last.",
-    )
-    .default_to("30000"),
+    Key::new("websocket.message_timeout_ms", TIMEOUT_MS, "How long one message may take to arrive.")
+        .default_to("30000"),
     Key::new(
         "websocket.pings_per_second_max",
         int(1, 10_000, "pings"),

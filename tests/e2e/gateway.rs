@@ -110,6 +110,7 @@ impl Start {
             .arg("--socket")
             .arg(socket_in(place))
             .args(["--admin-port", &self.admin_port.to_string()])
+            .args(["--set", "http.port=0"])
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(place)

@@ -26,7 +26,7 @@ async fn open(gateway: &Gateway, count: usize) -> Vec<Peer> {
 
 #[tokio::test]
 async fn five_hundred_sockets_are_told_goodbye_and_the_program_ends_well() {
-    let mut gateway = Gateway::with().set("http.port=0").set("drain.grace_ms=20000").gateway();
+    let mut gateway = Gateway::with().set("drain.grace_ms=20000").gateway();
     let mut peers = open(&gateway, 500).await;
     for peer in &mut peers[..50] {
         peer.say("{\"op\":\"request\",\"id\":1,\"subject\":\"demo.slow\",\"payload\":1500}").await;
@@ -85,9 +85,9 @@ fn resident(pid: u32) -> usize {
 #[tokio::test]
 async fn an_idle_socket_costs_little() {
     const COUNT: usize = 5000;
-    let gateway = Gateway::with().set("http.port=0").gateway();
+    let gateway = Gateway::start();
     // What is allocated once is allocated before.
-    drop(open(&gateway, 100).await);
+    drop(open(&gateway, 10).await);
     gateway.until("ipc_gateway_door_connections{door=\"websocket\"}", 0.0);
     let before = resident(gateway.pid());
     let peers = open(&gateway, COUNT).await;

@@ -18,18 +18,15 @@ async fn a_thousand_requests_are_answered_by_their_ids_and_not_in_their_order() 
         let request = json!({"op": "request", "id": id, "subject": "demo.echo", "payload": {"n": id}});
         all.extend_from_slice(&frame(TEXT, request.to_string().as_bytes()));
     }
-    let mut answered = HashSet::new();
-    let sending = async |peer: &mut Peer| {
-        for id in 0..1000 {
-            let reply = peer.json().await;
-            assert_eq!(reply["op"], "reply", "{reply}");
-            let id = reply["id"].as_u64().unwrap_or_else(|| panic!("number {id}: {reply}"));
-            assert_eq!(reply["payload"], json!({"n": id}));
-            assert!(answered.insert(id), "{id} is answered once");
-        }
-    };
     peer.send_bytes(&all).await;
-    sending(&mut peer).await;
+    let mut answered = HashSet::new();
+    for number in 0..1000 {
+        let reply = peer.json().await;
+        assert_eq!(reply["op"], "reply", "{reply}");
+        let id = reply["id"].as_u64().unwrap_or_else(|| panic!("number {number}: {reply}"));
+        assert_eq!(reply["payload"], json!({"n": id}));
+        assert!(answered.insert(id), "{id} is answered once");
+    }
     let last = peer.json().await;
     assert_eq!((&last["id"], &last["payload"]["waited_ms"]), (&"slow".into(), &300.into()), "{last}");
     gateway.until("in_flight", 0).await;
