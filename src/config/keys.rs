@@ -198,9 +198,7 @@ pub static KEYS: &[Key] = &[
         Kind::List(&Kind::Header),
         "A responder's headers that are given back, in the same form; its Content-Type always is.",
     )
-    .default_to(
-        "content-encoding,content-language,cache-control,etag,last-modified,x-request-id,x-correlation-id",
-    ),
+    .default_to("content-encoding,cache-control,etag,x-request-id,x-correlation-id"),
     Key::new("http.gzip", BOOL, "Whether JSON over 1 KiB is compressed for who accepts gzip.")
         .default_to("true"),
     // websocket

@@ -67,3 +67,21 @@ async fn every_kind_of_error_and_every_member_of_a_problem_is_described() {
     }
     gateway.stop().await;
 }
+
+#[test]
+fn the_documentation_has_the_statuses_of_the_error_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocols/http.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    // The cells of the one table that has two kinds a line.
+    let table = text.lines().skip_while(|line| !line.starts_with("| kind | status | |"));
+    let rows: Vec<Vec<&str>> = table
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    for row in TABLE {
+        let kind = format!("`{}`", row.code);
+        let named = rows.iter().flat_map(|cells| cells.windows(2)).find(|pair| pair[0].contains(&kind));
+        let status = named.unwrap_or_else(|| panic!("{kind} is not in {path}"))[1];
+        assert!(status.contains(&row.http.to_string()), "{kind} is {} and not {status}", row.http);
+    }
+}
