@@ -6,7 +6,6 @@
 //! and the peer is bounded everywhere: headers in bytes, count and time, the connection in number and in life.
 
 mod clock;
-mod guard;
 mod pages;
 #[cfg(test)]
 mod tests;
@@ -26,8 +25,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+use wire::site::Site;
 
-use self::guard::Guard;
 use crate::holder::{Holder, tcp_holder};
 
 /// Bytes of one request's head, all headers together. Hyper's own default is about 400 KiB, which is what every
@@ -119,7 +118,7 @@ fn by(holder: Option<&Holder>) -> String {
 pub struct Admin {
     listener: TcpListener,
     address: SocketAddr,
-    guard: Arc<Guard>,
+    site: Arc<Site>,
     slots: Arc<Semaphore>,
     header_timeout: Duration,
 }
@@ -135,7 +134,7 @@ impl Admin {
         Ok(Self {
             listener,
             address,
-            guard: Arc::new(Guard::new(&hosts)),
+            site: Arc::new(Site::new("admin", &hosts)),
             slots: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
             header_timeout,
         })
@@ -179,10 +178,10 @@ impl Admin {
                 debug!(address = %self.address, "an admin connection was closed: all places are taken");
                 continue;
             };
-            let (guard, status, shutdown) = (Arc::clone(&self.guard), Arc::clone(&status), shutdown.clone());
+            let (site, status, shutdown) = (Arc::clone(&self.site), Arc::clone(&status), shutdown.clone());
             let header_timeout = self.header_timeout;
             connections.spawn(async move {
-                converse(stream, guard, status, shutdown, header_timeout).await;
+                converse(stream, site, status, shutdown, header_timeout).await;
                 drop(slot);
             });
         }
@@ -195,13 +194,13 @@ impl Admin {
 /// One connection, from its first byte to its last.
 async fn converse(
     stream: TcpStream,
-    guard: Arc<Guard>,
+    site: Arc<Site>,
     status: Arc<dyn Status>,
     shutdown: CancellationToken,
     header_timeout: Duration,
 ) {
     let answer = service_fn(move |request| {
-        let response = pages::answer(&request, &guard, status.as_ref());
+        let response = pages::answer(&request, &site, status.as_ref());
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()

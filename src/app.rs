@@ -2,6 +2,7 @@
 //! then serves; and it takes everything down again in the opposite order.
 
 mod backends;
+mod doors;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -40,7 +41,7 @@ pub enum StartError {
     #[error(transparent)]
     Metric(#[from] MetricError),
     /// Nothing is enabled that a client could use.
-    #[error("no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1)")]
+    #[error("no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1) or http.enabled = true")]
     NoDoor,
 }
 
@@ -128,7 +129,10 @@ impl Gateway {
         // Every address is taken before the first request.
         let mut opened = Vec::new();
         if config.ipc.enabled {
-            opened.push(open::<ipc::UnixSocket, _>(unix_socket(&config.ipc), &parts).await?);
+            opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
+        }
+        if config.http.enabled {
+            opened.push(open::<http_door::HttpDoor, _>(doors::http(&config), &parts).await?);
         }
         if opened.is_empty() {
             return Err(StartError::NoDoor);
@@ -222,22 +226,6 @@ async fn open<F: Frontend, P: Pipeline>(
     parts.registry.show_door(F::NAME, &gate.meters)?;
     let address = door.address();
     Ok(Opened { name: F::NAME, address, serving: Box::pin(door.serve(gate)) })
-}
-
-fn unix_socket(config: &config::Ipc) -> ipc::Settings {
-    ipc::Settings {
-        path: config.path.clone(),
-        mode: config.mode,
-        connections_max: config.connections_max,
-        in_flight_max: config.in_flight_max,
-        streams_max: config.streams_max,
-        buffers_ready: config.buffer_pool_size,
-        buffer_bytes: config.buffer_bytes,
-        write_queue_bytes_max: config.write_queue_bytes_max,
-        header_timeout: config.header_timeout,
-        body_timeout: config.body_timeout,
-        failed_as_error: config.failed_as_error,
-    }
 }
 
 fn admin(config: &config::Admin) -> AdminSettings {

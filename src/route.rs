@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Identity, MessageType, Method, Operation, Pattern, QueueBounds, QueuePolicy, Request, Subject, Target,
+    MessageType, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request, Subject,
+    Target,
 };
 
 use crate::metrics::RouteMeters;
@@ -78,6 +79,9 @@ pub enum Principal {
     Anonymous,
     /// Processes of this machine, as the Unix-socket door admits them.
     Local,
+    /// Whoever is not known and comes over TCP from this machine: any user of it, a browser's pages as far as
+    /// the door lets them in, and whatever a proxy on this machine passes on.
+    Loopback,
     /// A local process of this user.
     Uid(u32),
     /// A local process of this group.
@@ -85,11 +89,16 @@ pub enum Principal {
 }
 
 impl Principal {
-    fn includes(self, identity: &Identity) -> bool {
+    fn includes(self, origin: &Origin) -> bool {
+        let identity = &origin.identity;
         match self {
             Self::Any => true,
             Self::Anonymous => identity.method == Method::Anonymous,
             Self::Local => identity.method == Method::Local,
+            Self::Loopback => {
+                let PeerAddress::Tcp(address) = &origin.address else { return false };
+                identity.method == Method::Anonymous && address.ip().to_canonical().is_loopback()
+            }
             Self::Uid(uid) => identity.unix.is_some_and(|peer| peer.uid == uid),
             Self::Gid(gid) => identity.unix.is_some_and(|peer| peer.gid == gid),
         }
@@ -133,9 +142,9 @@ impl Route {
         }
     }
 
-    /// Whether `identity` may use it.
-    pub fn allows(&self, identity: &Identity) -> bool {
-        self.settings.allow.iter().any(|principal| principal.includes(identity))
+    /// Whether who stands behind `origin` may use it.
+    pub fn allows(&self, origin: &Origin) -> bool {
+        self.settings.allow.iter().any(|principal| principal.includes(origin))
     }
 
     /// Whether the operation may be done with it.
@@ -309,6 +318,23 @@ mod tests {
         assert!(after.by_name["kept"].calls.take().is_none(), "the permit of the table before counts");
         drop(permit);
         assert!(after.by_name["kept"].calls.take().is_some());
+    }
+
+    #[test]
+    fn loopback_is_who_comes_over_tcp_from_this_machine_unknown() {
+        let origin = |method, address: Option<&str>| Origin {
+            door: "http",
+            identity: contract::Identity::new("x", method),
+            address: address.map_or(PeerAddress::Unix, |text| PeerAddress::Tcp(text.parse().unwrap())),
+            connection: 1,
+        };
+        let included = |method, address| Principal::Loopback.includes(&origin(method, address));
+        for here in ["127.0.0.1:9", "127.8.8.8:9", "[::1]:9", "[::ffff:127.0.0.1]:9"] {
+            assert!(included(Method::Anonymous, Some(here)), "{here}");
+            assert!(!included(Method::Local, Some(here)), "{here}");
+        }
+        assert!(!included(Method::Anonymous, Some("10.0.0.1:9")) && !included(Method::Anonymous, None));
+        assert!(Principal::Anonymous.includes(&origin(Method::Anonymous, Some("10.0.0.1:9"))));
     }
 
     #[test]

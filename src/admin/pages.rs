@@ -10,12 +10,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
+use wire::site::{Refusal, Site};
 
 use super::Status;
 use super::clock::rfc3339;
-use super::guard::Guard;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Prometheus' text exposition format.
@@ -24,10 +25,10 @@ const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.
 /// The answer to one request; hyper leaves the body out for HEAD.
 pub(super) fn answer<B: Body>(
     request: &Request<B>,
-    guard: &Guard,
+    site: &Site,
     status: &dyn Status,
 ) -> Response<Full<Bytes>> {
-    let mut response = match guard.check(request.uri(), request.headers()) {
+    let mut response = match check(site, request) {
         Ok(()) => page(request.method(), request.uri().path(), status),
         Err(refusal) => {
             tracing::debug!(%refusal, "an admin request was refused");
@@ -42,6 +43,12 @@ pub(super) fn answer<B: Body>(
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// Whether who asks may be answered.
+fn check<B>(site: &Site, request: &Request<B>) -> Result<(), Refusal> {
+    let authority = request.uri().authority().map(Authority::as_str);
+    site.check(authority, |name| request.headers().get_all(name).iter().map(HeaderValue::as_bytes))
 }
 
 fn page(method: &Method, path: &str, status: &dyn Status) -> Response<Full<Bytes>> {

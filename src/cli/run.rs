@@ -82,7 +82,13 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
     for (name, address) in gateway.addresses() {
         match address {
             Address::Unix(path) => {
-                writeln!(out, "  {name:<8} {}  version 1 frames and raw JSON", path.display())?;
+                writeln!(out, "  {name:<8} {}  frames of versions 1 and 2, raw JSON", path.display())?;
+            }
+            Address::Tcp(address) if *name == "http" => {
+                writeln!(
+                    out,
+                    "  {name:<8} http://{address}  requests, publishes, event streams; / says what is here"
+                )?;
             }
             Address::Tcp(address) => writeln!(out, "  {name:<8} http://{address}  /health /ready /metrics")?,
         }
@@ -103,6 +109,11 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
                     writeln!(out, "  (printf '{subscribe}'; sleep 4) | nc -U {path}")?;
                 }
             }
+            Address::Tcp(address) if *name == "http" && gateway.backend() == "embedded" => {
+                writeln!(out, "  curl -d hello http://{address}/v1/request/demo.echo")?;
+                writeln!(out, "  curl -N http://{address}/v1/subscribe/demo.tick")?;
+            }
+            Address::Tcp(address) if *name == "http" => writeln!(out, "  curl http://{address}/")?,
             Address::Tcp(address) if *name == "admin" => writeln!(out, "  curl http://{address}/ready")?,
             Address::Tcp(_) => {}
         }

@@ -27,7 +27,8 @@ impl<'a> Checks<'a> {
         checks.credentials();
         checks.tls();
         checks.limits();
-        checks.admin();
+        checks.listeners();
+        checks.http();
         checks.routes();
         checks
     }
@@ -93,8 +94,8 @@ impl<'a> Checks<'a> {
             let allowed = format!("{SOCKET_PATH_BYTES_MAX} bytes at most, a limit of the operating system");
             self.refuse("ipc.path", "is too long for a socket", &allowed);
         }
-        if self.is("ipc.enabled", false) {
-            self.warnings.push("ipc.enabled is false, so no door is open".into());
+        if self.is("ipc.enabled", false) && self.is("http.enabled", false) {
+            self.warnings.push("ipc.enabled and http.enabled are false, so no door is open".into());
         }
     }
 
@@ -164,14 +165,35 @@ impl<'a> Checks<'a> {
         }
     }
 
-    fn admin(&mut self) {
-        let address = self.text("admin.address").and_then(|text| text.parse::<IpAddr>().ok());
-        if self.is("admin.enabled", true)
-            && self.is("allow_anonymous_network", false)
-            && address.is_some_and(|address| !address.to_canonical().is_loopback())
+    fn listeners(&mut self) {
+        for (enabled, path) in [("http.enabled", "http.address"), ("admin.enabled", "admin.address")] {
+            let address = self.text(path).and_then(|text| text.parse::<IpAddr>().ok());
+            if self.is(enabled, true)
+                && self.is("allow_anonymous_network", false)
+                && address.is_some_and(|address| !address.to_canonical().is_loopback())
+            {
+                let what = "can be reached from other machines, and the listener asks nobody who they are";
+                self.refuse(path, what, "a loopback address, or allow_anonymous_network = true");
+            }
+        }
+    }
+
+    fn http(&mut self) {
+        self.in_order("http.header_timeout_ms", "http.keep_alive_ms");
+        let ports = self.int("http.port").zip(self.int("admin.port"));
+        let addresses = self.text("http.address").zip(self.text("admin.address"));
+        if self.is("http.enabled", true)
+            && self.is("admin.enabled", true)
+            && ports.is_some_and(|(http, admin)| http == admin && http != 0)
+            && addresses.is_some_and(|(http, admin)| http == admin)
         {
-            let what = "can be reached from other machines, and the listener asks nobody who they are";
-            self.refuse("admin.address", what, "a loopback address, or allow_anonymous_network = true");
+            // The one that somebody set is the one to mend.
+            let (set, other) = if self.is_set("http.port") {
+                ("http.port", "admin.port")
+            } else {
+                ("admin.port", "http.port")
+            };
+            self.refuse(set, format!("is that of {other}, on the same address"), "another port");
         }
     }
 

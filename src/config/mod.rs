@@ -16,6 +16,7 @@ mod checks;
 mod defaults;
 mod environment;
 mod file;
+mod http;
 mod key;
 mod keys;
 mod nats;
@@ -40,6 +41,7 @@ use crate::telemetry::LogSettings;
 
 pub use defaults::defaults;
 pub use environment::{Environment, environment};
+pub use http::Http;
 pub use key::{Key, OldName};
 pub use keys::KEYS;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -60,6 +62,8 @@ pub struct Config {
     pub allow_anonymous_network: bool,
     /// The Unix socket door.
     pub ipc: Ipc,
+    /// The HTTP door.
+    pub http: Http,
     /// The backend that is selected.
     pub backend: Backend,
     /// The pool of connections to NATS.
@@ -117,6 +121,7 @@ impl Config {
         Self {
             allow_anonymous_network: settings.bool("allow_anonymous_network"),
             ipc: Ipc::from_resolved(settings),
+            http: Http::from_resolved(settings),
             backend: Backend::from_resolved(settings),
             nats: Nats::from_resolved(settings),
             embedded: Embedded::from_resolved(settings),

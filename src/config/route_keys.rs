@@ -37,8 +37,8 @@ pub static ROUTE_KEYS: &[Key] = &[
     Key::new(
         "allow",
         Kind::List(&Kind::Peer),
-        "Who may use it. local: whoever may connect to the Unix socket; anonymous: a peer without \
-         identity.",
+        "Who may use it. local: whoever may connect to the Unix socket; loopback: whoever reaches the gateway \
+         over TCP from this machine, without identity; anonymous: a peer without identity from anywhere.",
     )
     .default_to("local"),
     Key::new(
@@ -116,6 +116,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("message_types", "task_submit,task_query,task_cancel"),
             ("subject", "beamline.router.v1.decide"),
             ("operations", "request"),
+            ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
             ("headers", "*"),
         ],
@@ -126,8 +127,8 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
     },
     BuiltInRoute {
         name: "local",
-        doc: "Every subject that is not reserved, for local peers.",
-        defaults: &[("patterns", ">"), ("headers", "*")],
+        doc: "Every subject that is not reserved, for peers on this machine.",
+        defaults: &[("patterns", ">"), ("allow", "local,loopback"), ("headers", "*")],
         old_names: &[],
     },
 ];

@@ -74,6 +74,7 @@ fn principal(text: &str) -> Principal {
         Some(("gid", id)) => Principal::Gid(number(id)),
         _ if text == "any" => Principal::Any,
         _ if text == "local" => Principal::Local,
+        _ if text == "loopback" => Principal::Loopback,
         _ if text == "anonymous" => Principal::Anonymous,
         _ => unreachable!("the kind does not allow {text}"),
     }
@@ -92,9 +93,15 @@ mod tests {
         assert_eq!(operations, Operation::ALL);
         let policies: Vec<_> = QUEUE_POLICIES.iter().map(|text| queue_policy(text)).collect();
         assert_eq!(policies, QueuePolicy::ALL);
-        let principals = ["any", "local", "anonymous", "uid:7", "gid:8"].map(principal);
-        let expected =
-            [Principal::Any, Principal::Local, Principal::Anonymous, Principal::Uid(7), Principal::Gid(8)];
+        let principals = ["any", "local", "loopback", "anonymous", "uid:7", "gid:8"].map(principal);
+        let expected = [
+            Principal::Any,
+            Principal::Local,
+            Principal::Loopback,
+            Principal::Anonymous,
+            Principal::Uid(7),
+            Principal::Gid(8),
+        ];
         assert_eq!(principals, expected);
     }
 }

@@ -91,7 +91,9 @@ fn kind(kind: &Kind) -> Map<String, Json> {
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
         Kind::Mode => json!({ "type": "string", "pattern": "^0?[0-7]{3}$" }),
         Kind::Address => json!({ "type": "string", "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] }),
-        Kind::Peer => json!({ "type": "string", "pattern": "^(any|local|anonymous|[ug]id:[0-9]+)$" }),
+        Kind::Peer => {
+            json!({ "type": "string", "pattern": "^(any|local|loopback|anonymous|[ug]id:[0-9]+)$" })
+        }
         Kind::List(item) => json!({ "type": "array", "items": self::kind(item) }),
         Kind::Text
         | Kind::Secret
@@ -102,7 +104,8 @@ fn kind(kind: &Kind) -> Map<String, Json> {
         | Kind::Subject
         | Kind::Pattern
         | Kind::Prefix
-        | Kind::Header => json!({ "type": "string", "minLength": 1 }),
+        | Kind::Header
+        | Kind::Origin => json!({ "type": "string", "minLength": 1 }),
     };
     match schema {
         Json::Object(members) => members,

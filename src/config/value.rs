@@ -45,6 +45,8 @@ pub enum Kind {
     Id,
     /// A host name or an IP address, or `*`.
     Host,
+    /// The origin of a web page, or `*`.
+    Origin,
     /// The address of a NATS server.
     Url,
     /// A concrete NATS subject.
@@ -55,7 +57,7 @@ pub enum Kind {
     Prefix,
     /// The name of a header, or `*`.
     Header,
-    /// Who may do something: `any`, `local`, `anonymous`, `uid:<n>`, `gid:<n>`.
+    /// Who may do something: `any`, `local`, `loopback`, `anonymous`, `uid:<n>`, `gid:<n>`.
     Peer,
     /// Several of another kind.
     List(&'static Kind),
@@ -158,6 +160,7 @@ impl Kind {
             Self::Host if text != "*" && !is_host_name(text) && text.parse::<IpAddr>().is_err() => {
                 complain("is not a host name")
             }
+            Self::Origin if text != "*" && !is_origin(text) => complain("is not the origin of a web page"),
             Self::Subject => check_subject(text),
             Self::Pattern => check_pattern(text),
             Self::Prefix => check_prefix(text),
@@ -183,6 +186,7 @@ impl Kind {
                 .into(),
             Self::Id => "a user or group number".into(),
             Self::Host => "* or a host name or an IP address, without port".into(),
+            Self::Origin => "* or scheme://host[:port], as browsers write it".into(),
             Self::Url => "[nats://|tls://][user:password@]host[:port]".into(),
             Self::Subject => "a NATS subject without wildcards that is not reserved".into(),
             Self::Pattern => "a NATS pattern (* for one token, > at the end) that is not reserved".into(),
@@ -191,7 +195,7 @@ impl Kind {
                 "* or a header name that is not reserved (Nats-…, Ipc-Gateway-…, traceparent, tracestate)"
                     .into()
             }
-            Self::Peer => "any, local, anonymous, uid:<number> or gid:<number>".into(),
+            Self::Peer => "any, local, loopback, anonymous, uid:<number> or gid:<number>".into(),
             Self::List(item) => format!("a list, each element {}", item.allowed()),
         }
     }
@@ -264,8 +268,18 @@ fn is_peer(text: &str) -> bool {
     let number = |rest: &str| rest.parse::<u32>().is_ok_and(|id| id != u32::MAX);
     match text.split_once(':') {
         Some(("uid" | "gid", rest)) => number(rest),
-        _ => matches!(text, "any" | "local" | "anonymous"),
+        _ => matches!(text, "any" | "local" | "loopback" | "anonymous"),
     }
+}
+
+/// What browsers send as `Origin` (RFC 6454, 6.2): no path, no user, and lower case as they normalize it.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._:[]".contains(&byte);
+    !authority.is_empty()
+        && authority.bytes().all(host)
+        && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        && !scheme.is_empty()
 }
 
 fn check_subject(text: &str) -> Result<(), String> {

@@ -20,7 +20,7 @@ impl Policy for Authorize {
         if call.route.unknown {
             return Err(Error::new(Kind::NotFound, "no route for this subject"));
         }
-        if !call.route.allows(&call.request.origin.identity) {
+        if !call.route.allows(&call.request.origin) {
             return Err(Error::new(Kind::Denied, "this route is not for this peer"));
         }
         if !call.route.offers(call.request.target.operation()) {

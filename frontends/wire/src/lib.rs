@@ -1,4 +1,5 @@
-//! What two doors share: messages with correlation ids, in a binary and a JSON form.
+//! What two doors share: messages with correlation ids, in a binary and a JSON form, and the guard against
+//! web pages of other sites.
 //!
 //! | module | holds |
 //! |---|---|
@@ -10,6 +11,7 @@
 //! | [`conversation`] | what a connection of such messages does, whatever carries it |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
+//! | [`site`] | which names and which web pages are answered over HTTP |
 
 pub mod binary;
 pub mod conversation;
@@ -21,6 +23,7 @@ pub mod json;
 pub mod message;
 mod parts;
 pub mod sink;
+pub mod site;
 pub mod streams;
 
 pub use conversation::Conversation;

@@ -72,7 +72,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(decide.operations, [Operation::Request]);
     assert_eq!((decide.timeout, local.timeout), (Duration::from_secs(5), Duration::from_secs(30)));
     assert_eq!(decide.payload_bytes_max, 8 * 1024 * 1024);
-    assert_eq!((&decide.allow[..], &local.allow[..]), (&[Principal::Local][..], &[Principal::Local][..]));
+    let here = [Principal::Local, Principal::Loopback];
+    assert_eq!((&decide.allow[..], &local.allow[..]), (&here[..], &here[..]));
     assert_eq!((&decide.headers[..], &local.headers[..]), (&["*".to_owned()][..], &["*".to_owned()][..]));
     assert_eq!(patterns(local), [">"]);
     assert_eq!(local.operations.len(), 3);

@@ -58,6 +58,7 @@ fn every_key_reaches_the_typed_configuration() {
             (Kind::List(Kind::Id), _) => "7".into(),
             (Kind::List(Kind::Choice(words)), _) => words[0].into(),
             (Kind::List(Kind::Peer), _) => "any".into(),
+            (Kind::List(Kind::Origin), _) => "https://other.example".into(),
             _ => "other".into(),
         }
     };

@@ -1,0 +1,108 @@
+//! A request's body: read within its bytes, its time and the memory there is, and not copied if it came in one
+//! piece.
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use contract::{ByteBudget, Charge, Error, Kind};
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+
+use crate::problem::Refused;
+
+/// Bounds of one body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) bytes_max: usize,
+    pub(crate) timeout: std::time::Duration,
+}
+
+/// Reads a body whole. Memory is charged as it arrives, never as it is announced; the charge is the caller's
+/// to keep as long as the bytes. Every refusal closes the connection, as the rest of the body is not read.
+pub(crate) async fn read(
+    body: Body,
+    bounds: Bounds,
+    budget: &ByteBudget,
+) -> Result<(Bytes, Charge), Refused> {
+    let announced = body.size_hint().lower();
+    if usize::try_from(announced).is_ok_and(|announced| announced <= bounds.bytes_max) {
+        let gathered = tokio::time::timeout(bounds.timeout, gather(body, bounds.bytes_max, budget)).await;
+        return gathered.unwrap_or_else(|_| {
+            let late = Error::new(Kind::TimedOut, "the body took too long to arrive");
+            let late = late.with_outcome(contract::Outcome::NotSent);
+            Err(Refused::closing(late).with_status(StatusCode::REQUEST_TIMEOUT))
+        });
+    }
+    Err(too_large(bounds.bytes_max))
+}
+
+async fn gather(mut body: Body, bytes_max: usize, budget: &ByteBudget) -> Result<(Bytes, Charge), Refused> {
+    let full = || Refused::closing(Error::new(Kind::Overloaded, "no memory for the body; try again later"));
+    let mut charge = budget.charge(0).ok_or_else(full)?;
+    let mut first = Bytes::new();
+    let mut rest = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Refused::closing(
+                Error::new(Kind::Malformed, "the body is cut or badly chunked").with_cause(error),
+            )
+        })?;
+        // Trailers mean nothing here.
+        let Ok(piece) = frame.into_data() else { continue };
+        if piece.len() > bytes_max - charge.bytes() {
+            return Err(too_large(bytes_max));
+        }
+        if !charge.grow(piece.len()) {
+            return Err(full());
+        }
+        if first.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    Ok((if rest.is_empty() { first } else { rest.into() }, charge))
+}
+
+fn too_large(bytes_max: usize) -> Refused {
+    Refused::closing(Error::new(Kind::TooLarge, format!("a body may have {bytes_max} bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes_max: 8, timeout: Duration::from_secs(5) };
+
+    fn in_pieces(pieces: &[&'static str]) -> Body {
+        let pieces: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, Infallible>(Bytes::from_static(piece.as_bytes()))).collect();
+        Body::from_stream(futures_util::stream::iter(pieces))
+    }
+
+    #[tokio::test]
+    async fn one_piece_is_not_copied_and_more_are_joined() {
+        let budget = ByteBudget::new(100);
+        let whole = Bytes::from_static(b"12345678");
+        let (bytes, charge) = read(Body::from(whole.clone()), BOUNDS, &budget).await.unwrap();
+        assert_eq!((bytes.as_ptr(), charge.bytes()), (whole.as_ptr(), 8));
+        let (bytes, more) = read(in_pieces(&["12", "", "34", "5"]), BOUNDS, &budget).await.unwrap();
+        assert_eq!((&bytes[..], budget.used()), (&b"12345"[..], 13));
+        drop((charge, more));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused_and_gives_its_charge_back() {
+        let budget = ByteBudget::new(6);
+        let kind = async |body| read(body, BOUNDS, &budget).await.unwrap_err().error.kind();
+        assert_eq!(kind(Body::from("123456789")).await, Kind::TooLarge);
+        assert_eq!(kind(in_pieces(&["12345", "6789"])).await, Kind::TooLarge);
+        assert_eq!(kind(in_pieces(&["12345", "67"])).await, Kind::Overloaded);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,47 @@
+//! From the configuration to the doors' own settings.
+
+use crate::config::{self, Config};
+use crate::holder::tcp_holder;
+
+/// The Unix socket's.
+pub(super) fn unix_socket(config: &config::Ipc) -> ipc::Settings {
+    ipc::Settings {
+        path: config.path.clone(),
+        mode: config.mode,
+        connections_max: config.connections_max,
+        in_flight_max: config.in_flight_max,
+        streams_max: config.streams_max,
+        buffers_ready: config.buffer_pool_size,
+        buffer_bytes: config.buffer_bytes,
+        write_queue_bytes_max: config.write_queue_bytes_max,
+        header_timeout: config.header_timeout,
+        body_timeout: config.body_timeout,
+        failed_as_error: config.failed_as_error,
+    }
+}
+
+/// The HTTP door's.
+pub(super) fn http(config: &Config) -> http_door::Settings {
+    let settings = config.http.clone();
+    http_door::Settings {
+        address: settings.address,
+        hosts: settings.hosts,
+        origins: settings.origins,
+        cors_origins: settings.cors_origins,
+        connections_max: settings.connections_max,
+        connections_per_address_max: settings.connections_per_address_max,
+        header_timeout: settings.header_timeout,
+        body_timeout: settings.body_timeout,
+        write_timeout: settings.write_timeout,
+        keep_alive: settings.keep_alive,
+        headers_max: settings.headers_max,
+        header_bytes_max: settings.header_bytes_max,
+        payload_bytes_max: config.limits.payload_bytes_max,
+        event_keep_alive: settings.event_keep_alive,
+        request_headers: settings.request_headers,
+        response_headers: settings.response_headers,
+        gzip: settings.gzip,
+        holder: |address| tcp_holder(address).map(|holder| holder.to_string()),
+        mount: http_door::NoMount,
+    }
+}

@@ -1,0 +1,23 @@
+//! The HTTP door of the whole gateway, over real sockets: raw bytes, and curl.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests state their expectations with unwrap, in functions they share too"
+)]
+
+#[path = "e2e_http/bad_input.rs"]
+mod bad_input;
+#[path = "e2e_http/curl.rs"]
+mod curl;
+#[path = "e2e_http/document.rs"]
+mod document;
+#[path = "e2e_http/events.rs"]
+mod events;
+#[path = "e2e_http/fixture.rs"]
+mod fixture;
+#[path = "e2e_http/mounted.rs"]
+mod mounted;
+#[path = "e2e_http/requests.rs"]
+mod requests;
+#[path = "e2e_http/sites.rs"]
+mod sites;
