@@ -161,13 +161,10 @@ impl Link {
     /// Measures the round trip. A link that does not answer for long takes no new work, also when what is wrong
     /// with it was told by an event that got lost; one that is quite dead ends by its pings.
     pub(super) async fn probe(&self, limit: Duration) {
-        let silences = match self.round_trip(limit).await {
-            Err(RoundTripError::TimedOut) => self.silences.fetch_add(1, Ordering::Relaxed) + 1,
-            _ => {
-                self.silences.store(0, Ordering::Relaxed);
-                0
-            }
-        };
+        if self.round_trip(limit).await != Err(RoundTripError::TimedOut) {
+            return self.silences.store(0, Ordering::Relaxed);
+        }
+        let silences = self.silences.fetch_add(1, Ordering::Relaxed) + 1;
         if silences == SILENCES_MAX && self.is_fresh() {
             tracing::warn!(server = self.server.address, "a connection to NATS does not answer");
             self.retire();

@@ -254,12 +254,11 @@ async fn hand_over(
 ) -> Result<(), Error> {
     let link = Arc::clone(&pinned.link);
     let mut sending = pin!(send(pool, &link, message, when_full));
-    let sent = match (&mut sending).now_or_never() {
-        Some(sent) => sent,
-        None => {
-            pinned.hold().await;
-            sending.await
-        }
+    let sent = if let Some(sent) = (&mut sending).now_or_never() {
+        sent
+    } else {
+        pinned.hold().await;
+        sending.await
     };
     pinned.handed_over();
     sent

@@ -169,7 +169,6 @@ impl Pins {
 
     /// The link if there is no need to wait, else the place to wait at (already counted) and the link to
     /// move from.
-    #[expect(clippy::type_complexity, reason = "local to this file; a name would say no more")]
     fn at_once(
         &self,
         origin: &Arc<Origin>,
