@@ -14,12 +14,15 @@
 //! | [`identity`] | who a peer is |
 //! | [`config`] | configuration: sources, checks, the typed result |
 //! | [`admin`], [`metrics`], [`telemetry`] | what an operator sees |
+//! | [`client`], [`bench`] | a client of a running gateway, and the benchmark made of it |
 //! | [`cli`] | the command line |
 
 pub mod admin;
 pub mod app;
 pub mod backend;
+pub mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod holder;
 pub mod hub;

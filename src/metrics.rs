@@ -1,7 +1,7 @@
 //! What the gateway counts, and how Prometheus reads it.
 //!
 //! There are two ways in. Requests are counted on the hot path, through handles that were looked up once
-//! ([`RouteMeters`], [`Refusals`]). Everything else (pools, buffers, connections) keeps plain atomics of its own,
+//! ([`RouteMeters`]). Everything else (pools, buffers, connections) keeps plain atomics of its own,
 //! knows nothing of Prometheus, and is read when somebody asks ([`Registry::sample`]). The registry is a value,
 //! not the process's global one, so that two gateways in one test process do not count into each other.
 //!
@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
 pub use self::reading::Reading;
 pub use self::route::{InFlight, OPERATIONS, RouteMeters};
@@ -72,7 +72,6 @@ pub(crate) struct Families {
     pub(crate) requests: IntCounterVec,
     pub(crate) durations: HistogramVec,
     pub(crate) in_flight: IntGaugeVec,
-    refusals: IntCounterVec,
 }
 
 impl Families {
@@ -97,14 +96,19 @@ impl Families {
                 Opts::new("ipc_gateway_requests_in_flight", "Requests that began and did not end yet."),
                 &["route", "operation"],
             )?,
-            refusals: IntCounterVec::new(
-                Opts::new(
-                    "ipc_gateway_refusals_total",
-                    "Requests and connections refused by a door or a rule, by the kind of the error.",
-                ),
-                &["kind"],
-            )?,
         })
+    }
+}
+
+impl Families {
+    /// Requests that ended with this outcome, over all routes and operations.
+    fn ended(&self, outcome: &str) -> f64 {
+        let families = self.requests.collect();
+        let metrics = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        let of_outcome = metrics.filter(|metric| {
+            metric.get_label().iter().any(|label| label.name() == "outcome" && label.value() == outcome)
+        });
+        of_outcome.map(|metric| metric.get_counter().get_value()).sum()
     }
 }
 
@@ -115,14 +119,13 @@ impl Registry {
         let families = Arc::new(Families::new().expect("the names of the families are valid"));
         let registry =
             Self { inner: prometheus::Registry::new(), families, old_names, readings: Arc::default() };
-        let parts: [Box<dyn Collector>; 4] = [
+        let parts: [Box<dyn Collector>; 3] = [
             Box::new(registry.families.requests.clone()),
             Box::new(registry.families.durations.clone()),
             Box::new(registry.families.in_flight.clone()),
-            Box::new(registry.families.refusals.clone()),
         ];
         for part in parts {
-            registry.inner.register(part).expect("an empty registry takes four different names");
+            registry.inner.register(part).expect("an empty registry takes three different names");
         }
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -136,6 +139,16 @@ impl Registry {
                 SampleKind::Gauge,
                 &[],
                 Box::new(move || started),
+            )
+            .expect("the name is valid and new");
+        let families = Arc::clone(&registry.families);
+        registry
+            .sample_old(
+                "gateway_rate_limit_hits_total",
+                "Old name of ipc_gateway_requests_total{outcome=\"rate_limited\"}, over all routes.",
+                SampleKind::Counter,
+                &[],
+                Box::new(move || families.ended("rate_limited")),
             )
             .expect("the name is valid and new");
         process::register(&registry).expect("the names are valid and new");
@@ -220,42 +233,4 @@ impl Registry {
     pub(crate) fn families(&self) -> &Families {
         &self.families
     }
-}
-
-/// Counts refusals by kind, one cached counter a kind. All kinds are there from the start, at 0, so that an alert on
-/// a rate sees the first one.
-#[derive(Debug, Clone)]
-pub struct Refusals {
-    kinds: Arc<[IntCounter]>,
-}
-
-impl Refusals {
-    /// One counter for each of `kinds`, the string codes of the errors, in the order of their indices.
-    pub fn new(registry: &Registry, kinds: &[&'static str]) -> Self {
-        let counters: Arc<[IntCounter]> =
-            kinds.iter().map(|kind| registry.families().refusals.with_label_values(&[kind])).collect();
-        if let Some(at) = kinds.iter().position(|&kind| kind == "rate_limited") {
-            let limited = counters[at].clone();
-            // Made a second time on the same registry, the counters are the same and so is this.
-            drop(registry.sample_old(
-                "gateway_rate_limit_hits_total",
-                "Old name of ipc_gateway_refusals_total{kind=\"rate_limited\"}.",
-                SampleKind::Counter,
-                &[],
-                Box::new(move || counter_value(&limited)),
-            ));
-        }
-        Self { kinds: counters }
-    }
-
-    /// Counts one refusal. `kind` is an index into the kinds given to [`Self::new`]; a larger one is a bug and panics.
-    pub fn count(&self, kind: usize) {
-        self.kinds[kind].inc();
-    }
-}
-
-/// Prometheus counts in `f64`, exact up to 2^53: at a million a second, for 285 years.
-#[expect(clippy::cast_precision_loss, reason = "the format has no other numbers")]
-fn counter_value(counter: &IntCounter) -> f64 {
-    counter.get() as f64
 }

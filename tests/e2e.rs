@@ -28,3 +28,9 @@ mod start;
 mod streams;
 #[path = "e2e/version1.rs"]
 mod version1;
+#[path = "e2e/version2.rs"]
+mod version2;
+
+#[allow(dead_code, reason = "shared with the tests of the NATS backend, which use all of it")]
+#[path = "fixtures/nats_server.rs"]
+mod nats_server;

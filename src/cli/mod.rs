@@ -12,21 +12,27 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Flag, Sources, environment};
+use self::console::Console;
+use self::question::Whereabouts;
+use crate::config::{Config, Flag, Sources, environment};
 
+mod bench;
 pub mod check;
+pub mod code;
+mod completions;
+mod console;
+mod payload;
+mod peer;
+mod ping;
+mod question;
+mod request;
+mod rounds;
 pub mod run;
 pub mod show;
-
-/// Exit codes of the program.
-pub mod code {
-    /// Everything went well.
-    pub const OK: u8 = 0;
-    /// The gateway could not start, or stopped on its own.
-    pub const FAILED: u8 = 1;
-    /// The command line or the configuration is wrong.
-    pub const USAGE: u8 = 2;
-}
+mod signals;
+pub(crate) mod span;
+mod status;
+mod subscribe;
 
 /// Lets any client talk to services on NATS: one program, one pipeline of rules, many doors.
 ///
@@ -45,7 +51,9 @@ const AFTER_HELP: &str = "\
 Settings come from flags, then the environment, then a file, then defaults; `ipc-gateway config` shows each
 with its source, and `ipc-gateway config --defaults` is a file with every key and what it means.
 
-Exit codes: 0 well, 1 could not start or failed while running, 2 wrong command line or configuration.";
+Exit codes: 0 well; 1 could not start or connect, or failed while running; 2 wrong command line or
+configuration; of a question also 3 no answer in time, 4 refused for what was asked (the same again meets
+the same answer), 5 not now (the same again may succeed later), 6 the service answered no, 130 interrupted.";
 
 /// Options of every subcommand.
 #[derive(Args, Debug)]
@@ -97,6 +105,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask whoever listens on a subject, and print the answer.
+    Request(request::Arguments),
+    /// Publish a message to a subject.
+    Publish(request::Arguments),
+    /// Print the messages of a subject or pattern until Ctrl-C, or until there were enough.
+    Subscribe(subscribe::Arguments),
+    /// See whether the gateway is there, and how far away.
+    Ping(ping::Arguments),
+    /// Show how a running gateway is: backend, doors, limits, rates. Exit code 5 if it is not ready.
+    Status(status::Arguments),
+    /// Measure a gateway beside plain NATS: throughput, latency, CPU a request.
+    Bench(bench::Arguments),
+    /// Write the completions of this program for a shell to standard output.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Answer requests on a subject with their payload, for the benchmark; ends with its standard input.
+    #[command(hide = true)]
+    BenchResponder(bench::Responder),
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -132,20 +160,23 @@ pub fn main(
     out: &mut dyn Write,
     complaints: &mut dyn Write,
 ) -> io::Result<u8> {
-    let mut sources = line.options.sources(variables);
+    let variables: Vec<_> = variables.into_iter().collect();
+    let plain = variables.iter().any(|(name, value)| name == "NO_COLOR" && !value.is_empty());
+    let mut sources = line.options.sources(variables.iter().cloned());
+    let mut console = Console::new(out, complaints, plain);
     match line.command {
-        None => run::run(&sources, out, complaints),
+        None => run::run(&sources, console.out, console.complaints),
         Some(Command::Run { socket_path }) => {
             sources.flags.extend(socket_path.map(|text| Flag {
                 name: "the socket path of `run`".to_owned(),
                 path: "ipc.path".to_owned(),
                 text,
             }));
-            run::run(&sources, out, complaints)
+            run::run(&sources, console.out, console.complaints)
         }
         Some(Command::Check { file, strict }) => {
             sources.file = file.or(sources.file);
-            check::check(sources, strict, out)
+            check::check(sources, strict, console.out)
         }
         Some(Command::Config { schema, defaults, json }) => {
             let form = match (schema, defaults, json) {
@@ -154,7 +185,43 @@ pub fn main(
                 (.., true) => show::Form::Json,
                 _ => show::Form::Table,
             };
-            show::show(sources, form, out)
+            show::show(sources, form, console.out)
+        }
+        Some(Command::Completions { shell }) => completions::completions(shell, console.out),
+        Some(Command::BenchResponder(responder)) => bench::respond(&responder, &mut console),
+        Some(Command::Request(arguments)) => asking(sources, &mut console, |config, console| {
+            request::request(&arguments, Whereabouts::of(config), console)
+        }),
+        Some(Command::Publish(arguments)) => asking(sources, &mut console, |config, console| {
+            request::publish(&arguments, Whereabouts::of(config), console)
+        }),
+        Some(Command::Subscribe(arguments)) => asking(sources, &mut console, |config, console| {
+            subscribe::subscribe(&arguments, Whereabouts::of(config), console)
+        }),
+        Some(Command::Ping(arguments)) => asking(sources, &mut console, |config, console| {
+            ping::ping(&arguments, Whereabouts::of(config), console)
+        }),
+        Some(Command::Status(arguments)) => asking(sources, &mut console, |config, console| {
+            status::status(&arguments, &config.admin, console)
+        }),
+        Some(Command::Bench(arguments)) => asking(sources, &mut console, |config, console| {
+            bench::bench(&arguments, config, &variables, console)
+        }),
+    }
+}
+
+/// Runs what speaks to a running gateway, under the configuration that says where that is.
+fn asking(
+    sources: Sources,
+    console: &mut Console<'_>,
+    ask: impl FnOnce(&Config, &mut Console<'_>) -> io::Result<u8>,
+) -> io::Result<u8> {
+    match question::config(sources) {
+        Ok(config) => ask(&config, console),
+        Err(problems) => {
+            // Many lines, each one problem: not for `complain`, which writes one.
+            writeln!(console.complaints, "{problems}")?;
+            Ok(code::USAGE)
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use contract::Address;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::code;
+use super::signals::Signals;
 use crate::app::Gateway;
 use crate::config::{Config, Sources};
 use crate::{limits, telemetry};
@@ -45,7 +45,7 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
 
 async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<u8> {
     // Before any address is taken: a signal from then on removes the socket file again.
-    let mut stops = Stops::listen()?;
+    let mut stops = Signals::listen()?;
     let grace = config.drain_grace;
     let mut gateway = match Gateway::start(config).await {
         Ok(gateway) => gateway,
@@ -74,25 +74,6 @@ async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) 
         name = stops.next() => tracing::warn!(signal = name, "stopped at once by a second signal"),
     }
     Ok(exit)
-}
-
-/// The signals that stop the gateway.
-struct Stops {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stops {
-    fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
 }
 
 /// What listens where, and three lines to paste.

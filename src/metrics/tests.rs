@@ -64,17 +64,6 @@ fn two_registries_do_not_count_into_each_other() {
 }
 
 #[test]
-fn every_kind_of_refusal_is_there_from_the_start() {
-    let registry = Registry::new(false);
-    let refusals = Refusals::new(&registry, &KINDS);
-    refusals.count(2);
-    let text = registry.render();
-    for line in ["{kind=\"malformed\"} 0", "{kind=\"rate_limited\"} 0", "{kind=\"internal\"} 1"] {
-        assert!(has(&text, &format!("ipc_gateway_refusals_total{line}")), "{line}\n{text}");
-    }
-}
-
-#[test]
 fn samples_are_read_at_each_scrape() {
     let registry = Registry::new(false);
     let bytes = Arc::new(AtomicU64::new(1));
@@ -141,9 +130,9 @@ fn the_old_names_are_there_only_when_asked_and_only_when_true() {
     let render = |old_names, backend| {
         let registry = Registry::new(old_names);
         registry.backend(backend, || true).unwrap();
-        let refusals = Refusals::new(&registry, &KINDS);
-        Refusals::new(&registry, &KINDS).count(1);
-        refusals.count(1);
+        for route in ["a", "b"] {
+            RouteMeters::new(&registry, route, &KINDS).count(REQUEST, Some(1), Duration::ZERO);
+        }
         let lines: Vec<String> = old(&registry.render());
         lines
     };
@@ -174,7 +163,7 @@ fn the_documentation_lists_every_name_with_its_type() {
     registry.backend("nats", || true).unwrap();
     let meters = RouteMeters::new(&registry, "orders", &KINDS);
     drop(meters.begin(REQUEST));
-    Refusals::new(&registry, &KINDS).count(0);
+    meters.count(REQUEST, None, Duration::ZERO);
     let text = registry.render();
     let types: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     assert!(types.len() > 10, "{text}");

@@ -21,8 +21,9 @@ suite::conformance!(Inside);
 /// The embedded broker, its outside party attached in process.
 pub(crate) struct Inside(Embedded);
 
-/// Small, so that a case can fill a queue; above what a case lets wait unread.
-pub(crate) const CAPACITY: usize = 512;
+/// Small, so that a case can fill a queue; above what a case lets wait unread, which is a thousand requests
+/// when its responders get no turn meanwhile.
+pub(crate) const CAPACITY: usize = 1024;
 
 impl Rig for Inside {
     type Backend = Embedded;

@@ -153,7 +153,7 @@ fn a_name_in_use_is_a_conflict_for_the_second_and_the_first_is_unaffected() {
 #[test]
 fn what_a_slow_reader_loses_is_told_as_a_gap_with_its_count() {
     const TASKS: u64 = 400;
-    let gateway = Gateway::with().tasks_to("demo.echo").set("embedded.subscription_capacity=16").gateway();
+    let gateway = Gateway::with().tasks_to("demo.echo").set("hub.queue_messages_max=16").gateway();
     let mut slow = gateway.client();
     subscribe(&mut slow, "demo.echo", "all");
     // What goes to the responder goes to who listens there, too. The listener does not read meanwhile.

@@ -92,7 +92,7 @@ fn capabilities_are_json_and_name_every_type_that_works() {
     assert_eq!(reply.kind, kind::RESPONSE_OK);
     let body = reply.json();
     assert_eq!(body["protocol_version"], "1.0");
-    assert_eq!(body["supported_versions"], json!([1]));
+    assert_eq!(body["supported_versions"], json!([1, 2]));
     assert_eq!(body["max_payload_size"], 4_194_298);
     assert!(body["features"].as_array().unwrap().iter().all(Value::is_string), "{body}");
     let types: Vec<u64> = body["supported_message_types"]
@@ -197,9 +197,8 @@ fn a_length_over_4_mib_is_error_3_then_close_and_nothing_is_allocated_for_it() {
         assert_eq!((code, word.as_str()), (3, "too_large"), "{length}");
         assert!(message.starts_with("Frame too large"), "{message}");
     }
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.of("ipc_gateway_memory_used_bytes"), 0.0);
-    let resident = metrics.of("process_resident_memory_bytes");
+    gateway.until("ipc_gateway_memory_used_bytes", 0.0);
+    let resident = gateway.metrics().of("process_resident_memory_bytes");
     assert!(resident < 256.0 * 1024.0 * 1024.0, "{resident}");
     gateway.stop();
 }
@@ -225,7 +224,7 @@ fn a_length_of_0_to_5_is_error_4_then_close() {
 #[test]
 fn a_version_not_supported_is_error_1_then_close() {
     let gateway = Gateway::start();
-    for version in [0, 2, 3, 0x7F, 0xFF] {
+    for version in [0, 3, 0x7F, 0xFF] {
         let error = last_words(&gateway, &[0, 0, 0, 6, version, kind::PING]);
         assert_eq!(error, owned(1, "Unsupported protocol version", "unsupported"), "{version}");
     }

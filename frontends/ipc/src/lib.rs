@@ -11,6 +11,8 @@ mod buffers;
 mod exchange;
 mod frame;
 mod framed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod ordered;
 mod outbox;
 mod raw;

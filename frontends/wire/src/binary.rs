@@ -5,11 +5,14 @@
 //! understood can be answered by its id. What is optional is a field with a tag and a length; a reader skips
 //! the tags that it does not know, which is the room to grow. The payload comes last and is never looked at.
 
+pub mod client;
 mod decode;
 mod encode;
+mod fields;
 
-pub use decode::{decode, id_of};
+pub use decode::decode;
 pub use encode::encode;
+pub use fields::id_of;
 
 /// The version, as byte 4 of a frame.
 pub const VERSION: u8 = 2;

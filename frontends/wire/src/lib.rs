@@ -14,6 +14,8 @@
 pub mod binary;
 pub mod conversation;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod inflight;
 pub mod json;
 pub mod message;
@@ -25,3 +27,6 @@ pub use conversation::Conversation;
 pub use inflight::{InFlight, Started};
 pub use message::{Id, Inbound, Outbound, Question, Refusal};
 pub use sink::Sink;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
+//! | `direct.rs` | a plain client without any of this, to measure it against |
 //!
 //! A request never waits for a connection: none is `unavailable` at once. It waits for its answer only, and
 //! is told at once when the connection that would bring it is lost.
@@ -18,6 +19,7 @@ mod backoff;
 mod check;
 mod connect;
 mod counts;
+pub mod direct;
 mod feed;
 mod headers;
 mod inbox;

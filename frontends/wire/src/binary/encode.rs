@@ -32,6 +32,7 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
             }
         }
         Outbound::Error { id, error } => frame.error(*id, error),
+        // Not kept encoded for the next listener: copying these few fields again costs less than keeping them.
         Outbound::Delivery { id, delivery } => {
             let subject = delivery.subject.as_str().as_bytes();
             let position = delivery.position.as_deref().map(|position| (tag::POSITION, position));
@@ -52,14 +53,15 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
 }
 
 /// A tag and its value, if there is one.
-type Field<'a> = Option<(u8, &'a [u8])>;
+pub(super) type Field<'a> = Option<(u8, &'a [u8])>;
 
 /// The frame would be too large, and nothing of it was written.
-struct TooLarge;
+pub(super) struct TooLarge;
 
-struct Frame<'a, S> {
-    frame_bytes_max: usize,
-    sink: &'a mut S,
+/// Writes frames.
+pub(super) struct Frame<'a, S> {
+    pub(super) frame_bytes_max: usize,
+    pub(super) sink: &'a mut S,
 }
 
 impl<S: Sink> Frame<'_, S> {
@@ -93,7 +95,8 @@ impl<S: Sink> Frame<'_, S> {
         assert!(put.is_ok(), "a message without headers and a foreign payload fits any frame");
     }
 
-    fn put(
+    /// Writes a frame whole, or nothing of it if it would be too large.
+    pub(super) fn put(
         &mut self,
         kind: u8,
         flags: u8,

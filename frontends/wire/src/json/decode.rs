@@ -4,6 +4,7 @@
 //! is strict: a key that is not the verb's own, or that comes twice, is refused by name, because a typo in
 //! `timeout_ms` that is let go is found in production.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -237,7 +238,15 @@ struct Values<'a> {
     name: ByteString,
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Values<'_> {
+impl Values<'_> {
+    fn append(&mut self, value: &str) {
+        if self.list.refused.is_none() {
+            self.list.refused = self.list.headers.append(self.name.clone(), value).err();
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Values<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -245,30 +254,22 @@ impl<'de> DeserializeSeed<'de> for &mut Values<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Values<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(mut self, deserializer: D) -> Result<(), D::Error> {
-        (&mut self).deserialize(deserializer)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Values<'_> {
+impl<'de> Visitor<'de> for Values<'_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a text or a list of texts")
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        if self.list.refused.is_none() {
-            self.list.refused = self.list.headers.append(self.name.clone(), value).err();
-        }
+    fn visit_str<E>(mut self, value: &str) -> Result<(), E> {
+        self.append(value);
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        while values.next_element_seed(&mut *self)?.is_some() {}
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
+        while let Some(value) = values.next_element::<Cow<'de, str>>()? {
+            self.append(&value);
+        }
         Ok(())
     }
 }

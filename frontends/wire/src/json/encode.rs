@@ -9,8 +9,8 @@ use std::io::{self, Write as _};
 use base64::Engine;
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use contract::{Delivery, Error, Headers, Kind, Outcome};
+use bytes::{Bytes, BytesMut};
+use contract::{Delivery, Error, Format, Headers, Kind, Outcome};
 
 use super::{one_line, validate};
 use crate::message::{Id, Outbound, milliseconds};
@@ -31,9 +31,13 @@ pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) {
             failure(sink, Some(id), &error, error.text(), &Payload::Empty);
         }
         Outbound::Delivery { id, delivery: message } => {
-            let payload = Payload::of(&message.payload);
-            if fits(bytes_max, &payload, |count| delivery(count, id, message, &payload)) {
-                delivery(sink, id, message, &payload);
+            // Looked at and encoded once, for however many listeners.
+            let body = message.encoded(Format::Json, delivery_body);
+            let mut start = Count::default();
+            open(&mut start, "delivery", Some(id));
+            if start.0 + body.len() <= bytes_max {
+                open(sink, "delivery", Some(id));
+                sink.share(body);
             } else {
                 gap(sink, id, Some(1));
             }
@@ -69,6 +73,9 @@ pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) {
 /// Payloads with so much room beside them fit whatever else is in the message: headers have at most 16 KiB, a
 /// subject 1 KiB, and a byte of them takes at most 6 in JSON.
 const REST_BYTES: usize = 128 * 1024;
+
+/// Room for what most deliveries have beside their payload; more is found when it is needed.
+const BODY_REST_BYTES: usize = 128;
 
 /// Whether what `write` writes fits. Only a large payload makes it worth writing twice.
 fn fits(bytes_max: usize, payload: &Payload, write: impl FnOnce(&mut Count)) -> bool {
@@ -132,8 +139,11 @@ fn reply(sink: &mut impl Sink, id: &Id, headers: &Headers, more: bool, payload: 
     sink.copy(b"}");
 }
 
-fn delivery(sink: &mut impl Sink, id: &Id, message: &Delivery, payload: &Payload) {
-    open(sink, "delivery", Some(id));
+/// What is behind the id of a delivery.
+fn delivery_body(message: &Delivery) -> Bytes {
+    let payload = Payload::of(&message.payload);
+    let mut body = BytesMut::with_capacity(payload.bytes() + BODY_REST_BYTES);
+    let sink = &mut body;
     sink.copy(b",\"subject\":");
     quote(sink, message.subject.as_str());
     put_headers(sink, &message.headers);
@@ -142,6 +152,7 @@ fn delivery(sink: &mut impl Sink, id: &Id, message: &Delivery, payload: &Payload
     }
     payload.put("payload", sink);
     sink.copy(b"}");
+    body.freeze()
 }
 
 fn failure(sink: &mut impl Sink, id: Option<&Id>, error: &Error, text: &str, body: &Payload) {

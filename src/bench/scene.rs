@@ -1,0 +1,216 @@
+//! The processes of a self-contained run: nats-server, a responder and the gateway, each as it would run
+//! anywhere, in a folder of their own, and all gone when the scene is dropped.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::load::probe;
+use super::plan::{PAYLOAD_BYTES_MIN, Plan, Target};
+use crate::client::{Call, Reach, Say, Via};
+
+/// A process that is not up by then has failed.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+/// Between two looks whether a process is up.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The most of a log that is shown when something went wrong.
+const LOG_BYTES_MAX: usize = 2000;
+
+/// The programs to start.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// nats-server.
+    pub nats_server: PathBuf,
+    /// This program: the gateway and the responder.
+    pub gateway: PathBuf,
+}
+
+/// The running processes. Fields are dropped in their order: the gateway first, the folder last.
+#[derive(Debug)]
+pub struct Scene {
+    gateway: Process,
+    responder: Process,
+    _nats: Process,
+    url: String,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// Starts all of them, and waits until a request has gone all the way. `subject` is what the responder
+    /// answers on. Fails with a line for a person; what was started is ended then.
+    pub async fn start(tools: &Tools, subject: &str) -> Result<Self, String> {
+        let folder = TempDir::new().map_err(|error| format!("no temporary folder: {error}"))?;
+        let path = folder.path();
+        let mut nats = Process::start("nats-server", path, nats(&tools.nats_server, path))?;
+        let url = nats_url(&mut nats, path).await?;
+        let mut responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
+        let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject))?;
+        let mut scene = Self { gateway, responder: Process::none(), _nats: nats, url, folder };
+        scene.wait(&mut responder).await?;
+        scene.responder = responder;
+        Ok(scene)
+    }
+
+    /// What there is to measure, for requests of this plan.
+    pub fn target(&self, plan: &Plan, subject: &str) -> Target {
+        Target {
+            reach: self.reach(),
+            nats: Some(self.url.clone()),
+            subject: subject.to_owned(),
+            gateway_pid: self.gateway.id(),
+            answer_bytes: Some(plan.payload_bytes),
+        }
+    }
+
+    fn reach(&self) -> Reach {
+        Reach { socket: socket(self.folder.path()) }
+    }
+
+    /// Waits until the gateway answers with what the responder said.
+    async fn wait(&mut self, responder: &mut Process) -> Result<(), String> {
+        let until = Instant::now() + READY_LIMIT;
+        let payload = r#"{"task_id":"bench","pad":""}"#;
+        let say = Say::Request(Call {
+            subject: "task_submit".to_owned(),
+            payload: payload.into(),
+            ..Call::default()
+        });
+        loop {
+            let problem = match Via::UnixV1.open(&self.reach()).await {
+                Ok(mut line) => probe(&mut *line, &say, Some(PAYLOAD_BYTES_MIN)).await,
+                Err(lost) => Err(lost.to_string()),
+            };
+            let Err(problem) = problem else { return Ok(()) };
+            self.gateway.check()?;
+            responder.check()?;
+            if Instant::now() > until {
+                return Err(format!("the gateway is not up: {problem}\n{}", self.gateway.log()));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn socket(folder: &Path) -> PathBuf {
+    folder.join("gateway.sock")
+}
+
+fn nats(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(folder);
+    command
+}
+
+fn responder(program: &Path, url: &str, subject: &str) -> Command {
+    let mut command = Command::new(program);
+    // Its end of the pipe is closed when this process ends, however it ends, and that ends the responder.
+    command.args(["bench-responder", "--servers", url, "--subject", subject]).stdin(Stdio::piped());
+    command
+}
+
+/// A gateway with every rule at work and none that refuses: the limits are there, and are above any load.
+fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
+    let mut command = Command::new(program);
+    // Nothing of this machine's configuration counts: no variables, and a file with nothing in it.
+    command.env_clear().env("ROUTER_DECIDE_SUBJECT", subject).arg("run");
+    command.arg("--config").arg(folder.join("gateway.toml"));
+    command.arg("--socket").arg(socket(folder)).args(["--nats-url", url, "--admin-port", "0"]);
+    command.args(["--log-level", "warn"]);
+    for setting in [
+        "limits.rate_per_second=10000000",
+        "limits.peer_rate_per_second=10000000",
+        "limits.peer_rate_local=true",
+    ] {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+/// The address that the server took, once it wrote it down.
+async fn nats_url(nats: &mut Process, folder: &Path) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Ports {
+        nats: Vec<String>,
+    }
+    let written = || {
+        let files = std::fs::read_dir(folder).ok()?;
+        let mut paths = files.filter_map(Result::ok).map(|file| file.path());
+        let path = paths.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
+        let ports: Ports = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        ports.nats.into_iter().next()
+    };
+    let waiting = async {
+        loop {
+            if let Some(url) = written() {
+                return Ok(url);
+            }
+            nats.check()?;
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout(READY_LIMIT, waiting).await.unwrap_or_else(|_| Err("nats-server is not up".to_owned()))
+}
+
+/// A child process, ended when it is dropped.
+#[derive(Debug)]
+struct Process {
+    name: &'static str,
+    child: Option<Child>,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(name: &'static str, folder: &Path, mut command: Command) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("cannot start {name}: {error}");
+        let log = folder.join(format!("{name}.log"));
+        std::fs::write(folder.join("gateway.toml"), "").map_err(failed)?;
+        let file = File::create(&log).map_err(failed)?;
+        let child = command
+            .current_dir(folder)
+            .stdout(file.try_clone().map_err(failed)?)
+            .stderr(file)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self { name, child: Some(child), log })
+    }
+
+    fn none() -> Self {
+        Self { name: "", child: None, log: PathBuf::new() }
+    }
+
+    fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// That it still runs.
+    fn check(&mut self) -> Result<(), String> {
+        let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        match ended {
+            None => Ok(()),
+            Some(status) => Err(format!("{} ended ({status}): {}", self.name, self.log())),
+        }
+    }
+
+    /// The end of its log.
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let start = text.ceil_char_boundary(text.len().saturating_sub(LOG_BYTES_MAX));
+        text[start..].trim().to_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may be gone already; either way nothing of it is left.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The ways in, by name.
+
+use std::path::PathBuf;
+
+use super::json::Envelope;
+use super::stream::unix;
+use super::tasks::Tasks;
+use super::v1::Version1;
+use super::v2::Version2;
+use super::{Line, Lost};
+
+/// A way in: a door, and what is spoken there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Via {
+    /// Version 2 of the IPC protocol on the Unix socket.
+    #[default]
+    Unix,
+    /// Version 1 of the IPC protocol on the Unix socket: its subjects are `task_submit`, `task_query`, `task_cancel`.
+    UnixV1,
+    /// The JSON envelope on the Unix socket.
+    Json,
+    /// Bare tasks in raw JSON on the Unix socket: the subject is `task_submit`.
+    Tasks,
+}
+
+/// Where the doors are.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// The Unix socket.
+    pub socket: PathBuf,
+}
+
+impl Via {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unix => "unix",
+            Self::UnixV1 => "unix-v1",
+            Self::Json => "json",
+            Self::Tasks => "tasks",
+        }
+    }
+
+    /// Connects.
+    pub async fn open(self, reach: &Reach) -> Result<Box<dyn Line>, Lost> {
+        match self {
+            Self::Unix => unix(&reach.socket, Version2::default()).await,
+            Self::UnixV1 => unix(&reach.socket, Version1::default()).await,
+            Self::Json => unix(&reach.socket, Envelope::default()).await,
+            Self::Tasks => unix(&reach.socket, Tasks::default()).await,
+        }
+    }
+
+    /// The address that it connects to, for people.
+    pub fn address(self, reach: &Reach) -> String {
+        match self {
+            Self::Unix | Self::UnixV1 | Self::Json | Self::Tasks => reach.socket.display().to_string(),
+        }
+    }
+}
