@@ -3,6 +3,7 @@
 
 pub(crate) mod backends;
 mod doors;
+mod mount;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -132,7 +133,7 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            opened.push(open::<http_door::HttpDoor, _>(doors::http(&config), &parts).await?);
+            opened.push(open_http(&config, &parts).await?);
         }
         if opened.is_empty() {
             return Err(StartError::NoDoor);
@@ -214,6 +215,18 @@ impl Gateway {
         while self.admin.join_next().await.is_some() {}
         cut
     }
+}
+
+/// Opens the HTTP door, with WebSockets on its port if they are enabled.
+async fn open_http<P: Pipeline>(config: &Config, parts: &Parts<P>) -> Result<Opened, StartError> {
+    if !config.websocket.enabled {
+        let settings = doors::http(config, http_door::NoMount);
+        return open::<http_door::HttpDoor, _>(settings, parts).await;
+    }
+    let meters = Arc::default();
+    parts.registry.show_door(websocket::NAME, &meters)?;
+    let mount = mount::WebSockets { settings: doors::websocket(config), meters };
+    open::<http_door::HttpDoor<_>, _>(doors::http(config, mount), parts).await
 }
 
 /// Opens a door: takes its address, makes its meters known, and says how it is served.

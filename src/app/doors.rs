@@ -1,5 +1,10 @@
 //! From the configuration to the doors' own settings.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::site::Site;
+
 use crate::config::{self, Config};
 use crate::holder::tcp_holder;
 
@@ -21,7 +26,7 @@ pub(super) fn unix_socket(config: &config::Ipc) -> ipc::Settings {
 }
 
 /// The HTTP door's.
-pub(super) fn http(config: &Config) -> http_door::Settings {
+pub(super) fn http<M>(config: &Config, mount: M) -> http_door::Settings<M> {
     let settings = config.http.clone();
     http_door::Settings {
         address: settings.address,
@@ -42,6 +47,32 @@ pub(super) fn http(config: &Config) -> http_door::Settings {
         response_headers: settings.response_headers,
         gzip: settings.gzip,
         holder: |address| tcp_holder(address).map(|holder| holder.to_string()),
-        mount: http_door::NoMount,
+        mount,
+    }
+}
+
+/// How long a WebSocket's peer gets to answer a close: a gateway that stops, with nothing in flight, is gone
+/// within a second.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Of WebSockets, which are on the HTTP door's port and so for its hosts and origins.
+pub(super) fn websocket(config: &Config) -> websocket::Settings {
+    let (http, settings) = (&config.http, &config.websocket);
+    websocket::Settings {
+        site: Site::new("http", &http.hosts).with_origins(http.origins.iter().chain(&http.cors_origins)),
+        connections_max: settings.connections_max,
+        in_flight_max: settings.in_flight_max,
+        streams_max: settings.streams_max,
+        write_queue_bytes_max: settings.write_queue_bytes_max,
+        bounds: Arc::new(websocket::socket::Bounds {
+            message_bytes_max: settings.message_bytes_max,
+            fragments_max: settings.fragments_max,
+            message_timeout: settings.message_timeout,
+            pings_per_second_max: settings.pings_per_second_max,
+            ping_interval: settings.ping_interval,
+            write_timeout: settings.write_timeout,
+            close_timeout: CLOSE_TIMEOUT,
+        }),
+        reconnect_spread: config.drain_grace,
     }
 }

@@ -32,6 +32,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod value;
+mod websocket;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,6 +55,7 @@ pub use secret::Secret;
 pub use sections::{Admin, Backend, Embedded, Hub, Ipc, Limits};
 pub use sources::{Flag, MissingFiles, Sources};
 pub use value::{Kind, Value};
+pub use websocket::WebSocket;
 
 /// All settings, typed and checked. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +66,8 @@ pub struct Config {
     pub ipc: Ipc,
     /// The HTTP door.
     pub http: Http,
+    /// WebSockets on its port.
+    pub websocket: WebSocket,
     /// The backend that is selected.
     pub backend: Backend,
     /// The pool of connections to NATS.
@@ -122,6 +126,7 @@ impl Config {
             allow_anonymous_network: settings.bool("allow_anonymous_network"),
             ipc: Ipc::from_resolved(settings),
             http: Http::from_resolved(settings),
+            websocket: WebSocket::from_resolved(settings),
             backend: Backend::from_resolved(settings),
             nats: Nats::from_resolved(settings),
             embedded: Embedded::from_resolved(settings),
