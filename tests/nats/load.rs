@@ -179,6 +179,36 @@ async fn a_member_that_does_not_come_up_neither_stops_growth_nor_costs_a_good_co
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_only_searches_is_waited_for_and_then_no_longer_stops_growth() {
+    within(async {
+        // One connection of the gateway and the outside party's; the pool's second is refused from the beginning.
+        let server = NatsServer::start("max_connections: 2");
+        let client = outside(&server).await;
+        let _requests = listen(&client, "work").await;
+        let settings = Settings {
+            pool_min: 2,
+            pool_max: 3,
+            in_flight_per_connection: 10,
+            connect_timeout: Duration::from_millis(500),
+            ..settings(&server)
+        };
+        let nats = Nats::open(settings).unwrap();
+        let opened = Instant::now();
+        all_connected(&nats, 1).await;
+        let calls: Vec<_> = (0..20).map(|_| nats.call(request("work", "x"))).collect();
+        // Growth is asked for by requests.
+        while reading(&nats, "pool_size") < 3 {
+            let _ = timeout(Duration::from_millis(5), nats.call(request("work", "x"))).await;
+        }
+        assert!(opened.elapsed() >= Duration::from_millis(500), "{:?}", opened.elapsed());
+        assert_eq!(connections(&nats, "connected"), 1);
+        drop(calls);
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_of_a_dead_connection_is_not_kept_by_idle_clients() {
     within(async {
         let mut server = NatsServer::start("");
