@@ -242,9 +242,9 @@ fn write_table(lines: &[Vec<String>], text: &mut String) -> std::fmt::Result {
         if number == 0 {
             for (column, width) in widths.iter().enumerate() {
                 if column == 0 {
-                    write!(text, "|{:-<1$}|", "", width + 2)?
+                    write!(text, "|{:-<1$}|", "", width + 2)?;
                 } else {
-                    write!(text, "{:-<1$}:|", "", width + 1)?
+                    write!(text, "{:-<1$}:|", "", width + 1)?;
                 }
             }
             writeln!(text)?;

@@ -128,7 +128,7 @@ impl Arguments {
 
 /// Measures. Returns the exit code: 0 if every request of every row was answered well.
 pub(super) fn bench(
-    arguments: Arguments,
+    arguments: &Arguments,
     config: &Config,
     variables: &[(OsString, OsString)],
     console: &mut Console<'_>,
@@ -139,7 +139,7 @@ pub(super) fn bench(
         tokio::select! {
             // Dropping the measurement ends the load and every process that was started for it.
             _ = signals.next() => Ok(None),
-            measured = measure(&arguments, config, variables, console) => measured.map(Some),
+            measured = measure(arguments, config, variables, console) => measured.map(Some),
         }
     });
     runtime.shutdown_background();
@@ -149,7 +149,7 @@ pub(super) fn bench(
             console.complain(&problem)?;
             Ok(code::FAILED)
         }
-        Some(Ok(report)) => tell(&arguments, &report, console),
+        Some(Ok(report)) => tell(arguments, &report, console),
     }
 }
 

@@ -205,7 +205,7 @@ pub fn main(
             status::status(&arguments, &config.admin, console)
         }),
         Some(Command::Bench(arguments)) => asking(sources, &mut console, |config, console| {
-            bench::bench(arguments, config, &variables, console)
+            bench::bench(&arguments, config, &variables, console)
         }),
     }
 }

@@ -16,7 +16,7 @@ pub(super) fn read(argument: Option<&str>) -> Result<Bytes, String> {
         Some("-") => from_input(),
         Some(text) => match text.strip_prefix('@') {
             Some(path) => File::open(path)
-                .and_then(|file| all(file))
+                .and_then(all)
                 .map_err(|error| format!("cannot read the payload from {path}: {error}")),
             None => Ok(Bytes::from(text.to_owned())),
         },

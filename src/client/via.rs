@@ -15,11 +15,12 @@ pub enum Via {
     /// Version 2 of the IPC protocol on the Unix socket.
     #[default]
     Unix,
-    /// Version 1 of the IPC protocol on the Unix socket: its subjects are task_submit, task_query, task_cancel.
+    /// Version 1 of the IPC protocol on the Unix socket: its subjects are `task_submit`, `task_query` and
+    /// `task_cancel`.
     UnixV1,
     /// The JSON envelope on the Unix socket.
     Json,
-    /// Bare tasks in raw JSON on the Unix socket: the subject is task_submit.
+    /// Bare tasks in raw JSON on the Unix socket: the subject is `task_submit`.
     Tasks,
 }
 
