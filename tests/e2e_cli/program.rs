@@ -135,13 +135,16 @@ impl Gateway {
         let place = TempDir::with_prefix("gw").unwrap();
         let socket = place.path().join("s");
         let mut command = command(&["--socket", socket.to_str().unwrap(), "--admin-port", "0"]);
+        command.args(["--set", "http.port=0"]);
         command.args(arguments).current_dir(place.path());
         let mut running = Running::start(command);
         let mut admin = None;
         loop {
             let line = running.line();
             assert!(!line.is_empty() || admin.is_some(), "the gateway did not start: {}", running.end().1);
-            if let Some((_, rest)) = line.split_once("http://") {
+            if line.trim_start().starts_with("admin")
+                && let Some((_, rest)) = line.split_once("http://")
+            {
                 let address = rest.split_whitespace().next().unwrap();
                 admin = address.rsplit_once(':').map(|(_, port)| port.to_owned());
             }
