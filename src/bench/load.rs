@@ -308,7 +308,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_never_answered_is_counted() {
         let window = Window::new(Duration::ZERO, Duration::from_secs(1));
-        let counts = driver(Duration::from_secs(3600), window).closed(5).await;
+        let counts = driver(Duration::from_hours(1), window).closed(5).await;
         assert_eq!((counts.ok, counts.errors["unanswered"]), (0, 5));
     }
 }

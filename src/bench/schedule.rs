@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn it_ends_when_nobody_wants_it() {
-        let window = Window::new(Duration::ZERO, Duration::from_secs(3600));
+        let window = Window::new(Duration::ZERO, Duration::from_hours(1));
         let (receivers, pacer) = start(&Load::Open { rate: 1000.0 }, &window, 2);
         drop(receivers);
         pacer.unwrap().join().unwrap();
