@@ -1,7 +1,7 @@
 //! The assembly: the only module that sees everything. It opens the backend, takes every address, and only
 //! then serves; and it takes everything down again in the opposite order.
 
-mod backends;
+pub(crate) mod backends;
 mod doors;
 mod mount;
 
@@ -37,7 +37,7 @@ pub enum StartError {
     Admin(#[from] crate::admin::BindError),
     /// The NATS backend's settings do not fit together, or a file of theirs cannot be read.
     #[error(transparent)]
-    Nats(#[from] nats::OpenError),
+    Nats(#[from] nats::OpenErrors),
     /// Two parts of the program chose one metric name: a mistake in the program.
     #[error(transparent)]
     Metric(#[from] MetricError),

@@ -35,6 +35,7 @@ use gateway::{Gateway, PATIENCE};
 /// What the pages write for the addresses.
 const SOCKET: &str = "/tmp/beamline-gateway.sock";
 const ADMIN: &str = "127.0.0.1:8080";
+const HTTP: &str = "127.0.0.1:8081";
 
 /// Runs all examples of a page; returns what is wrong, each with its place, and how many were run.
 fn run_page(name: &str, text: &str) -> (Vec<String>, usize) {
@@ -56,7 +57,9 @@ fn run_page(name: &str, text: &str) -> (Vec<String>, usize) {
 
 fn run_shell(gateway: &Gateway, script: &str, expected: Option<&str>) -> Result<(), String> {
     let here = |text: &str| {
-        text.replace(SOCKET, gateway.socket().to_str().unwrap()).replace(ADMIN, &gateway.admin().to_string())
+        text.replace(SOCKET, gateway.socket().to_str().unwrap())
+            .replace(ADMIN, &gateway.admin().to_string())
+            .replace(HTTP, &gateway.http().to_string())
     };
     let place = tempfile::tempdir().unwrap();
     let file = |name: &str| place.path().join(name);

@@ -20,6 +20,8 @@ mod scene;
 mod lame_duck;
 #[path = "nats/limits.rs"]
 mod limits;
+#[path = "nats/load.rs"]
+mod load;
 #[path = "nats/permissions.rs"]
 mod permissions;
 #[path = "nats/recovery.rs"]

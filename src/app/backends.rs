@@ -16,9 +16,10 @@ pub(super) fn embedded(config: &config::Embedded) -> embedded::Settings {
 
 /// The NATS pool's. Addresses were checked with the configuration; whatever the library finds wrong with one
 /// nevertheless is told, never taken for "no NATS".
-pub(super) fn nats(config: &Config) -> Result<nats::Settings, nats::OpenError> {
+pub(crate) fn nats(config: &Config) -> Result<nats::Settings, nats::OpenErrors> {
     let settings = &config.nats;
-    let servers = settings.urls.iter().map(|url| url.expose().parse()).collect::<Result<_, _>>()?;
+    let servers = settings.urls.iter().map(|url| url.expose().parse::<nats::Address>());
+    let servers = servers.collect::<Result<_, _>>()?;
     let credentials = match &settings.credentials {
         config::Credentials::None => nats::Credentials::None,
         config::Credentials::Password { user, password } => {
@@ -43,6 +44,7 @@ pub(super) fn nats(config: &Config) -> Result<nats::Settings, nats::OpenError> {
         inbox_slots_max: settings.inbox_slots_max,
         subscription_capacity: settings.subscription_capacity,
         publish_queue: settings.publish_queue,
+        publish_queue_bytes_max: settings.publish_queue_bytes_max,
         credentials,
         tls: nats::Tls {
             required: settings.tls.required,

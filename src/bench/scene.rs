@@ -36,7 +36,7 @@ pub struct Tools {
 pub struct Scene {
     gateway: Process,
     responder: Process,
-    _nats: Process,
+    nats: Process,
     url: String,
     folder: TempDir,
 }
@@ -49,11 +49,10 @@ impl Scene {
         let path = folder.path();
         let mut nats = Process::start("nats-server", path, nats(&tools.nats_server, path))?;
         let url = nats_url(&mut nats, path).await?;
-        let mut responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
+        let responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
         let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject))?;
-        let mut scene = Self { gateway, responder: Process::none(), _nats: nats, url, folder };
-        scene.wait(&mut responder).await?;
-        scene.responder = responder;
+        let mut scene = Self { gateway, responder, nats, url, folder };
+        scene.wait().await?;
         Ok(scene)
     }
 
@@ -63,7 +62,7 @@ impl Scene {
             reach: self.reach(),
             nats: Some(self.url.clone()),
             subject: subject.to_owned(),
-            gateway_pid: self.gateway.id(),
+            gateway_pid: Some(self.gateway.id()),
             answer_bytes: Some(plan.payload_bytes),
         }
     }
@@ -73,7 +72,7 @@ impl Scene {
     }
 
     /// Waits until the gateway answers with what the responder said.
-    async fn wait(&mut self, responder: &mut Process) -> Result<(), String> {
+    async fn wait(&mut self) -> Result<(), String> {
         let until = Instant::now() + READY_LIMIT;
         let payload = r#"{"task_id":"bench","pad":""}"#;
         let say = Say::Request(Call {
@@ -87,8 +86,9 @@ impl Scene {
                 Err(lost) => Err(lost.to_string()),
             };
             let Err(problem) = problem else { return Ok(()) };
-            self.gateway.check()?;
-            responder.check()?;
+            for process in [&mut self.gateway, &mut self.responder, &mut self.nats] {
+                process.check()?;
+            }
             if Instant::now() > until {
                 return Err(format!("the gateway is not up: {problem}\n{}", self.gateway.log()));
             }
@@ -126,6 +126,7 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
         "limits.rate_per_second=10000000",
         "limits.peer_rate_per_second=10000000",
         "limits.peer_rate_local=true",
+        "http.port=0",
     ] {
         command.args(["--set", setting]);
     }
@@ -161,7 +162,7 @@ async fn nats_url(nats: &mut Process, folder: &Path) -> Result<String, String> {
 #[derive(Debug)]
 struct Process {
     name: &'static str,
-    child: Option<Child>,
+    child: Child,
     log: PathBuf,
 }
 
@@ -177,20 +178,16 @@ impl Process {
             .stderr(file)
             .spawn()
             .map_err(failed)?;
-        Ok(Self { name, child: Some(child), log })
+        Ok(Self { name, child, log })
     }
 
-    fn none() -> Self {
-        Self { name: "", child: None, log: PathBuf::new() }
-    }
-
-    fn id(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+    fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// That it still runs.
     fn check(&mut self) -> Result<(), String> {
-        let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        let ended = self.child.try_wait().ok().flatten();
         match ended {
             None => Ok(()),
             Some(status) => Err(format!("{} ended ({status}): {}", self.name, self.log())),
@@ -207,10 +204,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may be gone already; either way nothing of it is left.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // It may be gone already; either way nothing of it is left.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -5,7 +5,9 @@
 
 use std::io::{self, Write};
 
-use crate::config::{Backend, Config, MissingFiles, Sources};
+use crate::app::backends;
+use crate::backend::nats;
+use crate::config::{Backend, Config, Loaded, MissingFiles, Problem, Problems, Sources};
 
 /// The exit code for a good configuration.
 pub const GOOD: u8 = 0;
@@ -23,6 +25,11 @@ pub fn check(mut sources: Sources, strict: bool, out: &mut dyn Write) -> io::Res
             return Ok(BAD);
         }
     };
+    let problems = problems_of_nats(&loaded, strict);
+    if !problems.is_empty() {
+        writeln!(out, "{}", Problems(problems))?;
+        return Ok(BAD);
+    }
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
     }
@@ -33,4 +40,31 @@ pub fn check(mut sources: Sources, strict: bool, out: &mut dyn Write) -> io::Res
     };
     writeln!(out, "ok: {file}, {} routes, backend {backend}", loaded.config.routes.len())?;
     Ok(GOOD)
+}
+
+/// What would keep the NATS backend from being opened, such as a file with the wrong thing in it. Missing files
+/// were told already, with the configuration.
+fn problems_of_nats(loaded: &Loaded, strict: bool) -> Vec<Problem> {
+    if loaded.config.backend != Backend::Nats {
+        return Vec::new();
+    }
+    let settings = backends::nats(&loaded.config);
+    let Err(errors) = settings.and_then(|settings| settings.check()) else { return Vec::new() };
+    let is_there = |error: &nats::OpenError| {
+        let setting = loaded.resolved.get(&format!("nats.{}", error.setting));
+        !error.missing_file && setting.is_none_or(|setting| !setting.is_set() || setting.value().is_some())
+    };
+    let wrong = errors.0.into_iter().filter(|error| strict || is_there(error));
+    let problem = |error: nats::OpenError| {
+        let key = format!("nats.{}", error.setting);
+        let setting = loaded.resolved.get(&key);
+        Problem {
+            source: setting.map(|setting| setting.source.clone()),
+            key,
+            value: None,
+            what: format!("cannot be used: {}", error.reason),
+            allowed: None,
+        }
+    };
+    wrong.map(problem).collect()
 }

@@ -90,12 +90,10 @@ impl Peer {
     }
 
     async fn within(&mut self, until: Instant, id: u64) -> Came {
-        if let Ok(came) = timeout_at(until, self.hear(id)).await {
-            came
-        } else {
+        timeout_at(until, self.hear(id)).await.unwrap_or_else(|_| {
             let text = "the gateway itself did not answer; it may be stopped or overwhelmed";
             Came::What(What::Failed(Failure::new(Kind::TimedOut, text)))
-        }
+        })
     }
 
     async fn hear(&mut self, id: u64) -> Came {

@@ -16,6 +16,9 @@ use super::question::Whereabouts;
 use super::span;
 use crate::client::{Failure, Lost, Say, Via, What};
 
+/// The longest round that is told exactly: ten minutes, in nanoseconds.
+const LONGEST_NS: u64 = 600_000_000_000;
+
 /// What is asked, how often and by which door.
 pub(super) struct Rounds {
     pub(super) via: Via,
@@ -65,7 +68,7 @@ impl Rounds {
 
     /// Prints what came, and says what exit code it stands for.
     fn told(&self, came: &Came, took: Duration, console: &mut Console<'_>) -> io::Result<u8> {
-        let elapsed_ms = took.as_secs_f64() * 1e3;
+        let elapsed_ms = milliseconds(took);
         let apart = console.out_is_terminal || self.count > 1;
         match came {
             Came::What(What::Reply { headers, payload, .. }) if self.json => {
@@ -163,6 +166,11 @@ pub(super) fn ended(came: &Came, via: Via, json: bool, console: &mut Console<'_>
     Ok(code::FAILED)
 }
 
+/// Milliseconds to the microsecond, which is finer than what is measured here is exact.
+fn milliseconds(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
 /// How many rounds went how, and how long the good ones took.
 #[derive(Debug)]
 struct Tally {
@@ -173,7 +181,8 @@ struct Tally {
 
 impl Tally {
     fn new() -> Self {
-        let nanoseconds = Histogram::new(3).expect("three digits are within what a histogram can have");
+        let nanoseconds = Histogram::new_with_bounds(1_000, LONGEST_NS, 3)
+            .expect("the bounds are in order and three digits are few");
         Self { ok: 0, failed: BTreeMap::new(), nanoseconds }
     }
 
@@ -192,14 +201,9 @@ impl Tally {
     }
 
     fn milliseconds(&self) -> [(&'static str, f64); 4] {
-        let at =
-            |quantile| Duration::from_nanos(self.nanoseconds.value_at_quantile(quantile)).as_secs_f64() * 1e3;
-        [
-            ("min", Duration::from_nanos(self.nanoseconds.min()).as_secs_f64() * 1e3),
-            ("p50", at(0.5)),
-            ("p99", at(0.99)),
-            ("max", at(1.0)),
-        ]
+        let at = |quantile| milliseconds(Duration::from_nanos(self.nanoseconds.value_at_quantile(quantile)));
+        let min = milliseconds(Duration::from_nanos(self.nanoseconds.min()));
+        [("min", min), ("p50", at(0.5)), ("p99", at(0.99)), ("max", at(1.0))]
     }
 
     fn to_json(&self) -> serde_json::Value {

@@ -82,7 +82,7 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
     for (name, address) in gateway.addresses() {
         match address {
             Address::Unix(path) => {
-                writeln!(out, "  {name:<8} {}  version 1 frames and raw JSON", path.display())?;
+                writeln!(out, "  {name:<8} {}  frames of versions 1 and 2, raw JSON", path.display())?;
             }
             Address::Tcp(address) if *name == "http" => {
                 writeln!(

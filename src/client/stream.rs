@@ -89,7 +89,9 @@ where
             // be read, and says why.
             let writing = self.poll_write(context);
             match (ready!(self.poll_read(context)), writing) {
-                (Err(error), _) | (Ok(0), Poll::Ready(Err(error))) => return Poll::Ready(Err(error.into())),
+                (Ok(0), Poll::Ready(Err(error))) | (Err(error), _) => {
+                    return Poll::Ready(Err(error.into()));
+                }
                 (Ok(0), _) => return Poll::Ready(Err(Lost::Closed)),
                 (Ok(_), _) => {}
             }

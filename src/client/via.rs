@@ -15,7 +15,8 @@ pub enum Via {
     /// Version 2 of the IPC protocol on the Unix socket.
     #[default]
     Unix,
-    /// Version 1 of the IPC protocol on the Unix socket: its subjects are `task_submit`, `task_query`, `task_cancel`.
+    /// Version 1 of the IPC protocol on the Unix socket: its subjects are `task_submit`, `task_query` and
+    /// `task_cancel`.
     UnixV1,
     /// The JSON envelope on the Unix socket.
     Json,

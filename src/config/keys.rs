@@ -20,7 +20,7 @@ const BOOL: Kind = Kind::Bool;
 /// The sections in the order of the file, each with its heading.
 pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("", "The whole program."),
-    ("ipc", "The Unix socket door: version 1 frames and raw JSON."),
+    ("ipc", "The Unix socket door: frames of versions 1 and 2, and raw JSON."),
     ("http", "The HTTP door: requests, publishes and Server-Sent Events."),
     ("websocket", "WebSockets, at /ws on the port of the HTTP door, for its hosts and origins."),
     ("backend", "What is behind the rules."),
@@ -282,7 +282,9 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "nats.in_flight_per_connection",
         int(1, 65_536, "requests"),
-        "The pool grows while the mean of requests in flight per connection is above this.",
+        "The pool grows while the mean of requests in flight per connection is above this. A Unix-socket client \
+         of version 1 keeps to one connection; when that one has more than this in flight, the client moves to one \
+         with at most half as many as soon as nothing of its own is on its way.",
     )
     .default_to("128"),
     Key::new(
@@ -323,6 +325,13 @@ pub static KEYS: &[Key] = &[
     .default_to("4096"),
     Key::new("nats.publish_queue", int(16, 1_048_576, "commands"), "Commands queued per connection.")
         .default_to("8192"),
+    Key::new(
+        "nats.publish_queue_bytes_max",
+        int(64 * 1024, 1024 * MIB, "bytes"),
+        "Bytes queued per connection, without messages of up to 4 KiB. Above it requests are refused and \
+         publishes wait.",
+    )
+    .default_to("16777216"),
     Key::new("nats.user", Kind::Text, "User name; needs nats.password.").example("gateway"),
     Key::new("nats.password", Kind::Secret, "Password of nats.user.").example("change me"),
     Key::new("nats.token", Kind::Secret, "Token.").example("change me"),

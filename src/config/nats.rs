@@ -19,7 +19,7 @@ pub struct Nats {
     pub pool_connections_min: usize,
     /// Connections opened under load.
     pub pool_connections_max: usize,
-    /// Mean of requests in flight per connection above which the pool grows.
+    /// Mean of messages in flight per connection above which the pool grows.
     pub in_flight_per_connection: usize,
     /// How long a connection above the minimum may be idle.
     pub idle_shrink: Duration,
@@ -39,6 +39,8 @@ pub struct Nats {
     pub subscription_capacity: usize,
     /// Commands queued per connection.
     pub publish_queue: usize,
+    /// Bytes queued per connection.
+    pub publish_queue_bytes_max: usize,
     /// Who the gateway is to the server; addresses may hold credentials of their own instead.
     pub credentials: Credentials,
     /// TLS.
@@ -98,6 +100,7 @@ impl Nats {
             inbox_slots_max: settings.int("nats.inbox_slots_max"),
             subscription_capacity: settings.int("nats.subscription_capacity"),
             publish_queue: settings.int("nats.publish_queue"),
+            publish_queue_bytes_max: settings.int("nats.publish_queue_bytes_max"),
             credentials: Credentials::from_resolved(settings),
             tls: NatsTls::from_resolved(settings),
         }

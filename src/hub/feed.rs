@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::clearance::Clearance;
 use super::listener::Listener;
 use super::meters::Tally;
+use crate::route::Route;
 use crate::rules::Rules;
 
 /// A pattern with its listeners.
@@ -158,8 +159,10 @@ impl Feed {
                 let route = clearance.route(&listener.rules, &delivery.subject);
                 before = (Arc::clone(&listener.rules), route);
             }
-            let origin = &listener.origin;
-            if [&now, &before.1].into_iter().all(|route| route.as_ref().is_some_and(|r| r.allows(origin))) {
+            let may = |route: &Option<Arc<Route>>| {
+                route.as_ref().is_some_and(|route| route.allows(&listener.origin))
+            };
+            if may(&now) && may(&before.1) {
                 tally.add(listener.policy, listener.put(delivery, wakers));
             } else {
                 tally.skipped += 1;

@@ -109,8 +109,7 @@ impl Start {
         command
             .arg("--socket")
             .arg(socket_in(place))
-            .args(["--admin-port", &self.admin_port.to_string()])
-            .args(["--set", "http.port=0"])
+            .args(["--admin-port", &self.admin_port.to_string(), "--set", "http.port=0"])
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(place)
@@ -237,8 +236,18 @@ impl Gateway {
 
     /// The address of its admin listener, as the banner tells it.
     pub(crate) fn admin(&self) -> SocketAddr {
-        let line = self.banner.lines().find(|line| line.trim_start().starts_with("admin"));
-        let (_, rest) = line.expect("the banner has the admin listener").split_once("http://").unwrap();
+        self.listener("admin")
+    }
+
+    /// The address of its HTTP door, as the banner tells it.
+    #[allow(dead_code, reason = "for the documentation's examples, which the other tests do not run")]
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.listener("http")
+    }
+
+    fn listener(&self, name: &str) -> SocketAddr {
+        let line = self.banner.lines().find(|line| line.trim_start().starts_with(name));
+        let (_, rest) = line.expect("the banner has every listener").split_once("http://").unwrap();
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 

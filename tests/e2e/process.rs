@@ -188,7 +188,7 @@ fn the_banner_says_what_listens_where_and_what_to_paste() {
     let (socket, admin) = (gateway.socket().display().to_string(), gateway.admin());
     let printed = gateway.stop();
     for line in [
-        format!("  unix     {socket}  version 1 frames and raw JSON"),
+        format!("  unix     {socket}  frames of versions 1 and 2, raw JSON"),
         format!("  admin    http://{admin}  /health /ready /metrics"),
         "  backend  embedded DEMO, because no NATS is configured: set NATS_URL to use yours".to_owned(),
         format!("  echo '{{\"task_id\":\"test1\",\"payload\":\"hello\"}}' | nc -U {socket}"),

@@ -1,6 +1,6 @@
 //! What the server does not permit is told to whom it concerns.
 
-use contract::{Kind, Outcome};
+use contract::{Kind, Outcome, Request, Subject, Target};
 use futures_util::StreamExt;
 use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::nats::{Credentials, Nats, Settings};
@@ -11,13 +11,17 @@ use crate::scene::*;
 
 /// A server with a user for the gateway, whose permissions are given, and one that may do everything.
 fn server(permissions: &str) -> NatsServer {
-    NatsServer::start(&format!(
+    NatsServer::start(&config(permissions))
+}
+
+fn config(permissions: &str) -> String {
+    format!(
         "no_auth_user: outside\n\
          authorization {{ users: [\n\
            {{ user: gateway, password: pw, permissions: {{ {permissions} }} }}\n\
            {{ user: outside, password: pw }}\n\
          ] }}"
-    ))
+    )
 }
 
 fn gateway(server: &NatsServer) -> Settings {
@@ -84,18 +88,58 @@ async fn without_the_right_to_publish_to_the_inbox_all_but_the_round_trips_works
     .await;
 }
 
+/// The permissions of the gateway's user with and without its inbox.
+const DEAF: &str = "subscribe: { deny: [\"_INBOX.>\"] }";
+const HEARING: &str = "subscribe: [\">\"]";
+
+async fn assert_deaf(nats: &Nats) {
+    eventually(|| nats.health().reasons.iter().any(|reason| reason.contains("receive replies"))).await;
+    assert!(!nats.health().reachable);
+    assert_unavailable_at_once(nats).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_right_to_hear_replies_it_says_so_and_still_publishes() {
+async fn without_the_right_to_hear_replies_it_says_so_until_it_has_it() {
     within(async {
-        let server = server("publish: [\">\"], subscribe: [\"news\"]");
+        let server = server(DEAF);
+        let nats = Nats::open(gateway(&server)).unwrap();
+        assert_deaf(&nats).await;
+        server.reload_with(&config(HEARING));
+        all_connected(&nats, 2).await;
+        echo(&outside(&server).await, "work").await;
+        assert_eq!(ask(&nats, "work", "x").await.unwrap(), "x");
+        close(nats).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_to_hear_replies_can_be_taken_away_and_given_back() {
+    within(async {
+        let server = server(HEARING);
         let nats = open(gateway(&server)).await;
-        let health = nats.health();
-        assert!(!health.reachable && health.reasons[0].contains("receive replies"), "{health:?}");
-        let error = ask(&nats, "work", "x").await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent));
-        let mut heard = listen(&outside(&server).await, "told").await;
-        nats.call(publish("told", "x")).await.unwrap();
-        assert_eq!(heard.next().await.unwrap().payload, "x");
+        let client = outside(&server).await;
+        echo(&client, "work").await;
+        let mut requests = listen(&client, "silent").await;
+        // A client whose work is ordered, so that it is bound to a connection.
+        let one = origin(7);
+        let ordered = |subject: &'static str| {
+            let request = request_of(&one, Target::Request(Subject::from_static(subject)), "x");
+            nats.call(Request { ordered: true, ..request })
+        };
+        ordered("work").await.unwrap();
+        let waiting = tokio::spawn(ordered("silent"));
+        requests.next().await.unwrap();
+        server.reload_with(&config(DEAF));
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::Unknown));
+        assert_deaf(&nats).await;
+        server.reload_with(&config(HEARING));
+        all_connected(&nats, 2).await;
+        for _ in 0..10 {
+            ordered("work").await.unwrap();
+            assert_eq!(ask(&nats, "work", "x").await.unwrap(), "x");
+        }
         close(nats).await;
     })
     .await;

@@ -1,12 +1,16 @@
 //! Servers that go and come back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use contract::{Kind, Outcome};
+use contract::{Kind, Outcome, Subject, Target};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::nats::{Nats, Settings};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
@@ -198,7 +202,88 @@ async fn a_limit_of_attempts_is_kept_and_told() {
         eventually(|| connections(&nats, "given_up") == 1).await;
         assert_eq!(reading(&nats, "connect_failures_total"), 3);
         assert_eq!(nats.health().facts["members"][0]["state"], "given_up");
+        // Nobody looks for a connection any more, so no time is named at which there might be one.
+        let error = ask(&nats, "any.subject", "x").await.unwrap_err();
+        assert_eq!((error.kind(), error.retry_after()), (Kind::Unavailable, None));
         close(nats).await;
+    })
+    .await;
+}
+
+/// How long a connection to a flapping server lasts: long enough to be taken for a good one.
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// A server that greets, and closes: every connection lasts a moment.
+async fn flap(listener: TcpListener, connections: Arc<AtomicUsize>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(async move {
+            let info =
+                r#"INFO {"server_id":"flap","server_name":"flap","version":"2.11.0","max_payload":1048576}"#;
+            stream.write_all(format!("{info}\r\n").as_bytes()).await?;
+            let (read, mut write) = stream.split();
+            let mut lines = BufReader::new(read).lines();
+            let mut inbox = String::new();
+            while let Some(line) = lines.next_line().await? {
+                match line.split(' ').collect::<Vec<_>>()[..] {
+                    ["PING"] => write.write_all(b"PONG\r\n").await?,
+                    ["SUB", _, id] => inbox = id.to_owned(),
+                    // The round trip, which makes the connection a good one; the next thing is its end.
+                    ["PUB", subject, _] => {
+                        write.write_all(format!("MSG {subject} {inbox} 0\r\n\r\n").as_bytes()).await?;
+                        tokio::time::sleep(MOMENT).await;
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+            std::io::Result::Ok(())
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_drops_every_connection_is_not_stormed() {
+    within(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("nats://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let server = tokio::spawn(flap(listener, connections.clone()));
+        let settings = Settings {
+            servers: vec![url.parse().unwrap()],
+            pool_min: 1,
+            pool_max: 1,
+            reconnect_delay_max: Duration::from_secs(30),
+            ..Settings::default()
+        };
+        let nats = Nats::open(settings).unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        // Waits of at most 0.1, 0.2, 0.4 ... seconds: five of them on the average in three seconds, and more than
+        // a dozen about never. Waits that begin anew each time make it sixty.
+        let made = connections.load(Ordering::Relaxed);
+        assert!((2..=15).contains(&made), "{made}");
+        assert!(reading(&nats, "reconnects_total") > 0, "they were good connections");
+        close(nats).await;
+        server.abort();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_while_the_server_stands_still_is_quick() {
+    within(async {
+        let server = NatsServer::start("");
+        let nats = open(settings(&server)).await;
+        // An idle client's pin does not keep what is closed.
+        let one = origin(3);
+        let target = Target::Publish(Subject::from_static("any"));
+        nats.call(request_of(&one, target, "x")).await.unwrap();
+        server.halt();
+        let started = Instant::now();
+        close(nats).await;
+        assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+        server.go_on();
     })
     .await;
 }

@@ -263,12 +263,9 @@ mod tests {
         for (name, value) in [("A", "1"), ("B", "2"), ("a", "3\"")] {
             headers.append(name, value).unwrap();
         }
-        Event::Delivery(Arc::new(Delivery {
-            subject: Subject::from_static("a.b"),
-            headers,
-            payload: payload.into(),
-            position: position.map(Into::into),
-        }))
+        let mut delivery = Delivery::new(Subject::from_static("a.b"), headers, payload.into());
+        delivery.position = position.map(Into::into);
+        Event::Delivery(Arc::new(delivery))
     }
 
     #[tokio::test]

@@ -29,6 +29,14 @@ impl Backoff {
         bound.mul_f64(fastrand::f64())
     }
 
+    /// Begins anew after a connection that lived for `lived`, if that was longer than the longest wait: a server
+    /// that takes connections only to drop them is not back.
+    pub(super) fn settle(&mut self, lived: Duration) {
+        if lived > self.delay_max {
+            self.attempts = 0;
+        }
+    }
+
     /// What the next wait will not exceed.
     pub(super) fn bound(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
@@ -51,6 +59,15 @@ mod tests {
             })
             .collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1000, 1000]);
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_begins_anew() {
+        let mut backoff = Backoff { attempts: 7, delay_max: Duration::from_secs(1) };
+        backoff.settle(Duration::from_millis(900));
+        assert_eq!(backoff.bound(), Duration::from_secs(1));
+        backoff.settle(Duration::from_millis(1100));
+        assert_eq!(backoff.bound(), BASE);
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// The credentials of the moment cannot be used.
     #[error("the credentials cannot be used: {0}")]
     Credentials(std::io::Error),
+    /// Connected, but the server lets nobody hear the replies.
+    #[error("the server does not permit the gateway to receive replies: see the inbox prefix")]
+    Deaf,
     /// Connected, and lost again before the first round trip.
     #[error("the connection was lost at once")]
     Lost,
@@ -70,13 +73,20 @@ async fn connect_unlimited(
     let replies = client.subscribe(inbox.wildcard()).await.map_err(|_| Failure::Lost)?;
     let said = client.server_info();
     let others = said.connect_urls.iter().filter_map(|url| address.beside(url)).collect();
-    let server =
-        Server { address: address.redacted(), name: said.server_name, version: said.version, others };
+    let server = Server {
+        id: said.server_id,
+        address: address.redacted(),
+        name: said.server_name,
+        version: said.version,
+        others,
+    };
     tracker.spawn(signals.clone().fetch_replies(replies));
-    let link = Arc::new(Link::new(client, inbox, signals, server));
+    tracker.spawn(signals.clone().deny_requests());
+    let link = Arc::new(Link::new(client, inbox, signals, server, settings.publish_queue_bytes_max));
     match link.round_trip(settings.connect_timeout).await {
-        // Without the permission for its own inbox a connection is still good for publishing.
-        Err(RoundTripError::Lost) if !link.is_deaf() => Err(Failure::Lost),
+        // Permissions may change: it is tried again like a server that is away.
+        _ if link.is_deaf() => Err(Failure::Deaf),
+        Err(RoundTripError::Lost) => Err(Failure::Lost),
         Err(RoundTripError::TimedOut) => Err(Failure::TimedOut(settings.connect_timeout)),
         Ok(_) | Err(_) => Ok(link),
     }

@@ -23,6 +23,8 @@ pub(super) struct Counts {
     pub(super) foreign_replies: Counter,
     /// Requests refused because the inbox was full.
     pub(super) inbox_full: Counter,
+    /// Requests refused because too many bytes waited to be written.
+    pub(super) queue_full: Counter,
     /// Messages that a subscription's queue dropped because its reader was slow.
     pub(super) dropped_slow: Counter,
     /// Times the client library said that it dropped messages itself.

@@ -9,20 +9,20 @@
 //! `async_nats::Client::request` is not used because it keeps a map entry for every request that timed out or
 //! was dropped, for as long as the connection lives.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use async_nats::Message;
 use bytes::Bytes;
 
 use super::counts::Counts;
-use super::reply_id::{self, ID_LEN, TOKEN_LEN};
+use super::reply_id::{self, TOKEN_LEN};
+use super::ticket::Ticket;
 
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
-const INDEX_BITS: u32 = 24;
+pub(super) const INDEX_BITS: u32 = 24;
 /// The most slots that can be asked for.
 pub(super) const SLOTS_MAX: usize = (1 << INDEX_BITS) - ROUND_TRIPS_MAX;
 /// Slots beyond the limit that only the connection's own round trips may use, so that a full inbox can still
@@ -34,9 +34,9 @@ const CHUNK: usize = 256;
 /// The slab of one connection.
 pub(super) struct Inbox {
     /// `<prefix>.<token>.`
-    stem: Box<[u8]>,
+    pub(super) stem: Box<[u8]>,
     chunks: Box<[OnceLock<Box<[Slot]>>]>,
-    free: Mutex<Free>,
+    pub(super) free: Mutex<Free>,
     slots_max: usize,
     requests: AtomicUsize,
     round_trips: AtomicUsize,
@@ -44,8 +44,8 @@ pub(super) struct Inbox {
 }
 
 /// Which slots can be taken.
-struct Free {
-    given_back: Vec<u32>,
+pub(super) struct Free {
+    pub(super) given_back: Vec<u32>,
     /// Slots from here on were never taken.
     fresh: u32,
     /// Why no slot is given any more.
@@ -53,18 +53,18 @@ struct Free {
 }
 
 #[derive(Default)]
-struct Slot(Mutex<Held>);
+pub(super) struct Slot(pub(super) Mutex<Held>);
 
 #[derive(Default)]
-struct Held {
-    generation: u64,
+pub(super) struct Held {
+    pub(super) generation: u64,
     /// What was published to: permission violations name nothing else.
-    subject: Bytes,
-    phase: Phase,
+    pub(super) subject: Bytes,
+    pub(super) phase: Phase,
 }
 
 #[derive(Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Free,
     Waiting(Option<Waker>),
@@ -189,13 +189,14 @@ impl Inbox {
         }
     }
 
-    /// Fails every waiting request that was published to `subject`. Returns how many there were.
-    pub(super) fn deny(&self, subject: &str) -> usize {
+    /// Fails every waiting request that was published to one of `subjects`. Returns how many there were. Looks at
+    /// every slot, so it is called for many subjects at once, and not often.
+    pub(super) fn deny(&self, subjects: &HashSet<Vec<u8>>) -> usize {
         let fresh = lock(&self.free).fresh;
         (0..fresh)
             .filter(|&index| {
                 let mut held = lock(&self.slot(index).0);
-                held.subject == subject.as_bytes() && fail(&mut held, Fault::Denied)
+                subjects.contains(&held.subject[..]) && fail(&mut held, Fault::Denied)
             })
             .count()
     }
@@ -217,7 +218,7 @@ impl Inbox {
         self.requests.load(Ordering::Relaxed)
     }
 
-    fn used_for(&self, purpose: Purpose) -> &AtomicUsize {
+    pub(super) fn used_for(&self, purpose: Purpose) -> &AtomicUsize {
         match purpose {
             Purpose::Request => &self.requests,
             Purpose::RoundTrip => &self.round_trips,
@@ -231,61 +232,10 @@ impl Inbox {
         Some((slot, id >> INDEX_BITS))
     }
 
-    fn slot(&self, index: u32) -> &Slot {
+    pub(super) fn slot(&self, index: u32) -> &Slot {
         let index = index as usize;
         let chunk = self.chunks[index / CHUNK].get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect());
         &chunk[index % CHUNK]
-    }
-}
-
-/// A slot taken: resolves to the reply, and gives the slot back when dropped.
-pub(super) struct Ticket {
-    inbox: Arc<Inbox>,
-    purpose: Purpose,
-    index: u32,
-    generation: u64,
-}
-
-impl Ticket {
-    /// The subject to reply to: one allocation of its exact size.
-    pub(super) fn reply_subject(&self) -> Bytes {
-        let mut subject = Vec::with_capacity(self.inbox.stem.len() + ID_LEN);
-        subject.extend_from_slice(&self.inbox.stem);
-        subject.extend_from_slice(&reply_id::encode(self.generation << INDEX_BITS | u64::from(self.index)));
-        subject.into()
-    }
-}
-
-impl Future for Ticket {
-    type Output = Result<Message, Fault>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut held = lock(&self.inbox.slot(self.index).0);
-        match std::mem::replace(&mut held.phase, Phase::Told) {
-            Phase::Waiting(waker) => {
-                let waker = waker
-                    .filter(|waker| waker.will_wake(context.waker()))
-                    .unwrap_or_else(|| context.waker().clone());
-                held.phase = Phase::Waiting(Some(waker));
-                Poll::Pending
-            }
-            Phase::Answered(message) => Poll::Ready(Ok(*message)),
-            Phase::Failed(fault) => Poll::Ready(Err(fault)),
-            Phase::Told | Phase::Free => unreachable!("a ticket is not polled after it resolved"),
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        {
-            let mut held = lock(&self.inbox.slot(self.index).0);
-            held.generation = (held.generation + 1) & (u64::MAX >> INDEX_BITS);
-            held.subject = Bytes::new();
-            held.phase = Phase::Free;
-        }
-        lock(&self.inbox.free).given_back.push(self.index);
-        self.inbox.used_for(self.purpose).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -304,15 +254,20 @@ fn wake(waker: Option<Waker>) {
 }
 
 /// A panic while a lock is held leaves whole values behind: every change below a lock is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::Pin;
+    use std::task::Context;
+
     use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
+    use super::super::reply_id::ID_LEN;
     use super::*;
 
     fn inbox(slots_max: usize) -> Arc<Inbox> {
@@ -402,12 +357,12 @@ mod tests {
         let inbox = inbox(8);
         let denied = register(&inbox);
         let mut other = inbox.register(Bytes::from_static(b"other"), Purpose::Request).unwrap();
-        assert_eq!(inbox.deny("work"), 1);
+        let subjects = |subject: &[u8]| HashSet::from([subject.to_vec()]);
+        assert_eq!(inbox.deny(&subjects(b"work")), 1);
         assert_eq!(denied.now_or_never().unwrap().err(), Some(Fault::Denied));
         assert!((&mut other).now_or_never().is_none());
         let round_trip = inbox.register_round_trip().unwrap();
-        let subject = String::from_utf8(round_trip.reply_subject().to_vec()).unwrap();
-        assert_eq!(inbox.deny(&subject), 1);
+        assert_eq!(inbox.deny(&subjects(&round_trip.reply_subject())), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! is kept from more), and the pool member makes the next link. When a link ends, what waited for a reply on
 //! it is told at once: the inbox it was to come to is gone.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,12 +19,17 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::feed::Feed;
-use super::inbox::{Fault, Inbox, ROUND_TRIPS_MAX, Refusal, Ticket};
+use super::inbox::{Fault, Inbox, ROUND_TRIPS_MAX, Refusal};
+use super::queue::Queue;
 use super::settings::Address;
 use super::signals::Signals;
+use super::ticket::Ticket;
 
-/// How long leaving waits for the server to have read everything.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long leaving waits while nothing gets on: for the server to have read everything, to take the word to
+/// close, and to have closed. As long as queued bytes become fewer, it goes on.
+const STALL_LIMIT: Duration = Duration::from_millis(500);
+/// Round trips in a row without an answer after which a link takes no new work.
+const SILENCES_MAX: usize = 2;
 /// How long one message on its way to another link is waited for.
 const REPEAT: Duration = Duration::from_millis(50);
 
@@ -36,7 +42,13 @@ pub(super) struct Link {
     pub(super) signals: Arc<Signals>,
     /// Which server, without secrets.
     pub(super) server: Server,
+    /// What waits to be written.
+    pub(super) queue: Queue,
     in_flight: AtomicUsize,
+    /// Clients whose ordered work goes by this link.
+    pins: AtomicUsize,
+    /// Round trips in a row that were not answered.
+    silences: AtomicUsize,
     /// Told when nothing is in flight any more.
     idle: Notify,
     /// Round trips that may be on their way to this inbox.
@@ -48,11 +60,20 @@ pub(super) struct Link {
 /// The server of a link, as it introduced itself.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
+    /// What it calls itself, unique to each of its lives.
+    pub(super) id: String,
     pub(super) address: String,
     pub(super) name: String,
     pub(super) version: String,
     /// The other servers of its cluster.
     pub(super) others: Vec<Address>,
+}
+
+impl Server {
+    /// Whether both are one server, with one order of what it reads.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
 }
 
 /// Why a round trip was not made.
@@ -67,13 +88,23 @@ pub(super) enum RoundTripError {
 }
 
 impl Link {
-    pub(super) fn new(client: Client, inbox: Arc<Inbox>, signals: Arc<Signals>, server: Server) -> Self {
+    /// A link of which at most `queue_bytes_max` bytes wait to be written.
+    pub(super) fn new(
+        client: Client,
+        inbox: Arc<Inbox>,
+        signals: Arc<Signals>,
+        server: Server,
+        queue_bytes_max: usize,
+    ) -> Self {
         Self {
             client,
             inbox,
             signals,
             server,
+            queue: Queue::new(queue_bytes_max),
             in_flight: AtomicUsize::new(0),
+            pins: AtomicUsize::new(0),
+            silences: AtomicUsize::new(0),
             idle: Notify::new(),
             round_trips: Semaphore::new(ROUND_TRIPS_MAX),
             round_trip_us: AtomicU64::new(0),
@@ -88,6 +119,11 @@ impl Link {
     /// Whether it takes new work.
     pub(super) fn is_fresh(&self) -> bool {
         self.is_open() && !self.is_retiring()
+    }
+
+    /// Whether work can go by it, if there is nothing better.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_open() && !self.is_deaf()
     }
 
     /// Whether it takes no new work.
@@ -113,6 +149,31 @@ impl Link {
     /// Resolves when the connection is gone.
     pub(super) async fn ended(&self) {
         self.signals.ended.taken().await;
+    }
+
+    /// Looks at what the server said last: word that it is about to leave can be lost among the library's events.
+    pub(super) fn look_for_lame_duck(&self) {
+        if self.client.server_info().lame_duck_mode {
+            self.retire();
+        }
+    }
+
+    /// Measures the round trip. A link that does not answer for long takes no new work, also when what is wrong
+    /// with it was told by an event that got lost; one that is quite dead ends by its pings.
+    pub(super) async fn probe(&self, limit: Duration) {
+        if self.round_trip(limit).await != Err(RoundTripError::TimedOut) {
+            return self.silences.store(0, Ordering::Relaxed);
+        }
+        let silences = self.silences.fetch_add(1, Ordering::Relaxed) + 1;
+        if silences == SILENCES_MAX && self.is_fresh() {
+            tracing::warn!(server = self.server.address, "a connection to NATS does not answer");
+            self.retire();
+        }
+    }
+
+    /// Clients whose ordered work goes by this link.
+    pub(super) fn pins(&self) -> usize {
+        self.pins.load(Ordering::Relaxed)
     }
 
     /// Requests and publishes in flight.
@@ -259,12 +320,22 @@ impl Link {
             () = now => {}
             () = self.ended() => return,
         }
-        if self.round_trip(FLUSH_LIMIT).await == Err(RoundTripError::NotPermitted) {
-            let _ = timeout(FLUSH_LIMIT, self.client.flush()).await;
+        let mut close = pin!(async {
+            if self.round_trip(Duration::MAX).await == Err(RoundTripError::NotPermitted) {
+                let _ = self.client.flush().await;
+            }
+            let _ = self.client.drain().await;
+            self.ended().await;
+        });
+        loop {
+            let queued = self.queue.bytes();
+            if timeout(STALL_LIMIT, &mut close).await.is_ok() || self.queue.bytes() >= queued {
+                break;
+            }
         }
-        // A connection whose queue is full does not take the word to close; it ends by its pings.
-        let _ = timeout(FLUSH_LIMIT, self.client.drain()).await;
-        let _ = timeout(FLUSH_LIMIT, self.ended()).await;
+        // A server that stands still does not take the word to close: its connection ends by its pings, but
+        // nobody waits for what it brings.
+        self.signals.abandoned.cancel();
     }
 
     fn tell_if_idle(&self) {
@@ -302,6 +373,30 @@ impl Drop for Use {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
         self.0.tell_if_idle();
+    }
+}
+
+/// A link to which a client is pinned: counted as such until dropped.
+pub(super) struct Pinning(Arc<Link>);
+
+impl Pinning {
+    pub(super) fn to(link: Arc<Link>) -> Self {
+        link.pins.fetch_add(1, Ordering::Relaxed);
+        Self(link)
+    }
+}
+
+impl std::ops::Deref for Pinning {
+    type Target = Arc<Link>;
+
+    fn deref(&self) -> &Arc<Link> {
+        &self.0
+    }
+}
+
+impl Drop for Pinning {
+    fn drop(&mut self) {
+        self.0.pins.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

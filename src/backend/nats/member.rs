@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::time::{Instant, sleep};
@@ -25,8 +26,10 @@ pub(super) struct Member {
 }
 
 /// How the search for the next link goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Search {
+    /// When it began.
+    pub(super) since: Instant,
     /// Attempts that failed since the last link.
     pub(super) attempts: usize,
     /// The address tried last, without secrets.
@@ -37,6 +40,26 @@ pub(super) struct Search {
     pub(super) next_attempt: Option<Instant>,
     /// No further attempt is made.
     pub(super) given_up: bool,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            attempts: 0,
+            address: None,
+            failure: None,
+            next_attempt: None,
+            given_up: false,
+        }
+    }
+}
+
+impl Search {
+    /// A search that begins because of the end of a link.
+    fn after(server: &str, why: &str) -> Self {
+        Self { address: Some(server.to_owned()), failure: Some(why.to_owned()), ..Self::default() }
+    }
 }
 
 /// What a member is doing, in the words of metrics and `/ready`.
@@ -94,6 +117,12 @@ impl Member {
         self.lock().clone()
     }
 
+    /// Whether it may have a link before long: it tries, and not for longer than one attempt may take.
+    pub(super) fn is_coming(&self, limit: Duration) -> bool {
+        let search = self.search();
+        self.link().is_none() && !search.given_up && search.since.elapsed() <= limit
+    }
+
     /// Links after the first.
     pub(super) fn reconnects(&self) -> u64 {
         self.reconnects.load(Ordering::Relaxed)
@@ -117,43 +146,51 @@ impl Member {
     }
 
     async fn keep_connected(&self, pool: &Arc<Pool>) {
+        // Kept over the links, so that a server that takes connections only to drop them is not stormed.
+        let mut backoff = Backoff::new(pool.settings.reconnect_delay_max);
         let mut first = true;
         loop {
-            let link = self.find(pool, first).await;
+            let link = self.find(pool, first, &mut backoff).await;
             if !std::mem::take(&mut first) {
                 self.reconnects.fetch_add(1, Ordering::Relaxed);
                 pool.counts.reconnects.increment();
             }
-            let server = &link.server;
-            tracing::info!(
-                member = self.id,
-                server = server.address,
-                version = server.version,
-                "connected to NATS"
-            );
+            let (member, server, version) = (self.id, &link.server.address, &link.server.version);
+            let since = Instant::now();
+            if let Some(left_out) = pool.pace.take(since) {
+                tracing::info!(member, server, version, left_out, "connected to NATS");
+            }
             if let Some(old) = self.link.swap(Some(link.clone())) {
                 pool.part_with(old);
             }
             pool.tell();
             tokio::select! {
-                () = link.ended() => {
-                    self.link.store(None);
-                    tracing::warn!(member = self.id, server = server.address, "the connection to NATS was lost");
-                }
-                // The old link stays until there is a new one: it still works.
-                () = link.retiring() => {
-                    tracing::info!(member = self.id, server = server.address, "the NATS server is about to leave");
-                }
+                () = link.ended() => {}
+                () = link.retiring() => {}
             }
+            let why = if !link.is_open() {
+                self.link.store(None);
+                "the connection to NATS was lost"
+            } else if link.is_deaf() {
+                self.link.store(None);
+                pool.part_with(link.clone());
+                "the NATS server no longer permits the gateway to receive replies"
+            } else {
+                // The old link stays until there is a new one: it still works.
+                "the NATS server is about to leave, or does not answer"
+            };
+            *self.lock() = Search::after(server, why);
+            if let Some(left_out) = pool.pace.take(Instant::now()) {
+                tracing::warn!(member, server, left_out, "{why}");
+            }
+            backoff.settle(since.elapsed());
             pool.tell();
         }
     }
 
     /// Tries until it has a link. The first attempt of all is made at once; any other waits a random time,
     /// because every client of a lost server tries at this moment.
-    async fn find(&self, pool: &Arc<Pool>, first: bool) -> Arc<Link> {
-        let mut backoff = Backoff::new(pool.settings.reconnect_delay_max);
-        *self.lock() = Search::default();
+    async fn find(&self, pool: &Arc<Pool>, first: bool, backoff: &mut Backoff) -> Arc<Link> {
         for attempt in 0_usize.. {
             if attempt > 0 || !first {
                 let wait = backoff.next();
@@ -161,28 +198,32 @@ impl Member {
                 sleep(wait).await;
             }
             let address = pool.servers.address(usize::try_from(self.id).unwrap_or(0).wrapping_add(attempt));
-            self.lock().address = Some(address.redacted());
-            match connect(&pool.settings, &address, &pool.counts, &pool.tracker).await {
-                // A server that is about to leave still greets some.
+            let failure = match connect(&pool.settings, &address, &pool.counts, &pool.tracker).await {
                 Ok(link) if link.is_fresh() => {
                     pool.servers.learn(&link.server.others, pool.settings.discover);
                     *self.lock() = Search::default();
                     return link;
                 }
-                Ok(_) => self.lock().failure = Some("the server is about to leave".to_owned()),
+                // A server that is about to leave still greets some.
+                Ok(_) => "the server is about to leave".to_owned(),
                 Err(failure) => {
                     pool.counts.connect_failures.increment();
-                    tracing::debug!(member = self.id, address = address.redacted(), %failure, "no connection to NATS");
-                    // Said once a search, and not at every attempt.
-                    if attempt == 0 {
-                        tracing::warn!(address = address.redacted(), %failure, "cannot reach NATS; trying on");
-                    }
-                    self.lock().failure = Some(failure.to_string());
+                    failure.to_string()
                 }
+            };
+            let address = address.redacted();
+            tracing::debug!(member = self.id, address, failure, "no connection to NATS");
+            // Said once a search, and not at every attempt.
+            if attempt == 0
+                && let Some(left_out) = pool.pace.take(Instant::now())
+            {
+                tracing::warn!(address, failure, left_out, "cannot reach NATS; trying on");
             }
-            let mut search = self.lock();
-            search.attempts = attempt + 1;
             let attempts_max = pool.settings.reconnect_attempts_max;
+            let mut search = self.lock();
+            search.address = Some(address);
+            search.failure = Some(failure);
+            search.attempts = attempt + 1;
             if attempts_max > 0 && search.attempts >= attempts_max {
                 search.given_up = true;
                 drop(search);

@@ -2,10 +2,11 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `settings.rs` | [`Settings`], checked as a whole before anything is connected |
-//! | `pool.rs`, `member.rs`, `backoff.rs` | which connections there are, how they come back, which one is taken |
+//! | `settings.rs`, `check.rs` | [`Settings`], checked as a whole before anything is connected |
+//! | `pool.rs`, `member.rs`, `backoff.rs`, `pace.rs` | which connections there are, how they come back, which one is taken |
 //! | `connect.rs`, `link.rs`, `signals.rs`, `violation.rs` | one connection, from its handshake to its end |
-//! | `inbox.rs`, `reply_id.rs` | the replies of one connection |
+//! | `inbox.rs`, `ticket.rs`, `reply_id.rs` | the replies of one connection |
+//! | `queue.rs` | the bytes that wait to be written on one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
@@ -15,6 +16,7 @@
 //! is told at once when the connection that would bring it is lost.
 
 mod backoff;
+mod check;
 mod connect;
 mod counts;
 pub mod direct;
@@ -23,18 +25,21 @@ mod headers;
 mod inbox;
 mod link;
 mod member;
+mod pace;
 mod pins;
 mod pool;
+mod queue;
 mod readings;
 mod reply_id;
 mod settings;
 mod signals;
 mod subscribe;
+mod ticket;
 mod violation;
 
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -43,15 +48,18 @@ use async_nats::message::OutboundMessage;
 use async_nats::{PublishError, StatusCode};
 use bytes::Bytes;
 use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
+use futures_util::FutureExt as _;
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
+pub use self::check::{OpenError, OpenErrors};
 use self::inbox::{Fault, Purpose, Refusal};
-use self::link::{Link, Use};
+use self::link::Link;
 use self::pins::Pinned;
 use self::pool::Pool;
+use self::queue::Full;
 pub use self::settings::{
-    Address, Credentials, INBOX_PREFIX_BYTES_MAX, OpenError, POOL_MAX, Settings, Tls, parse_servers,
+    Address, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
 use super::{Backend, Health, Reading, incoming};
 
@@ -62,6 +70,10 @@ pub const LIBRARY_LOG: &str = ",async_nats=error";
 /// How long closing may take: flushing and closing each connection is bounded, this bounds the whole.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// What a request is told to wait when too many bytes are queued: a server that is only slow has read a
+/// good part of them by then.
+const RETRY_AFTER_FULL: Duration = Duration::from_millis(250);
+
 /// The backend. Cloning shares it. Its connections and tasks live until it is closed, also when every clone is
 /// dropped: what is in flight holds none.
 #[derive(Clone)]
@@ -69,8 +81,9 @@ pub struct Nats(Arc<Pool>);
 
 impl Nats {
     /// Opens the backend: checks the settings, starts connecting, and returns without waiting for it. An
-    /// unreachable server is no error; requests are `unavailable` until it is there. Needs a tokio runtime.
-    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+    /// unreachable server is no error; requests are `unavailable` until it is there. Needs a tokio runtime. Fails
+    /// with everything that is wrong with the settings.
+    pub fn open(settings: Settings) -> Result<Self, OpenErrors> {
         settings.check()?;
         Ok(Self(Pool::open(settings)))
     }
@@ -107,6 +120,7 @@ impl Backend for Nats {
     async fn close(&self) {
         let pool = &self.0;
         pool.stop.cancel();
+        pool.pins.clear();
         pool.tell();
         pool.tracker.close();
         if timeout(CLOSE_LIMIT, pool.tracker.wait()).await.is_err() {
@@ -159,40 +173,45 @@ async fn carry_out(pool: Arc<Pool>, request: Request) -> Result<Reply, Error> {
 
 async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
-    let pinned = pool.pins.link(&request.origin, || pool.choose()).await?;
+    let mut pinned = pool.pins.link(&request.origin, pool).await?;
     pool.note_load(&pinned.link);
     let message = message(&pinned.link, request, &subject, None)?;
-    send(pool, &pinned.link, message).await?;
-    drop(pinned.handed_over());
+    hand_over(pool, &mut pinned, message, WhenFull::Wait).await?;
     pool.counts.published.increment();
     Ok(Reply::Accepted)
 }
 
 async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
-    let pinned = if request.ordered {
-        pool.pins.link(&request.origin, || pool.choose()).await?
+    let mut pinned = if request.ordered {
+        pool.pins.link(&request.origin, pool).await?
     } else {
         Pinned::free(pool.take()?)
     };
-    let link: &Use = &pinned.link;
-    pool.note_load(link);
-    let ticket = link
+    pool.note_load(&pinned.link);
+    let ticket = pinned
+        .link
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
         .map_err(|refusal| refused(pool, refusal))?;
-    let message = message(link, request, &subject, Some(ticket.reply_subject()))?;
-    send(pool, link, message).await?;
-    let _link = pinned.handed_over();
+    let message = message(&pinned.link, request, &subject, Some(ticket.reply_subject()))?;
+    hand_over(pool, &mut pinned, message, WhenFull::Refuse).await?;
     pool.counts.requests.increment();
     match ticket.await {
-        Ok(reply) if reply.status == Some(StatusCode::NO_RESPONDERS) => {
-            Err(Error::new(Kind::NoResponders, "nobody listens on the subject"))
+        Ok(reply) => {
+            pinned.answered();
+            if reply.status == Some(StatusCode::NO_RESPONDERS) {
+                return Err(Error::new(Kind::NoResponders, "nobody listens on the subject"));
+            }
+            incoming::reply(headers::incoming(reply.headers), reply.payload).map(Reply::Message)
         }
-        Ok(reply) => incoming::reply(headers::incoming(reply.headers), reply.payload).map(Reply::Message),
         Err(Fault::Lost) => {
             let error = pool.unavailable().with_outcome(Outcome::Unknown);
             Err(error.with_cause("the connection was lost before the answer came"))
+        }
+        Err(Fault::Denied) if pinned.link.is_deaf() => {
+            let error = pool.unavailable().with_outcome(Outcome::Unknown);
+            Err(error.with_cause("the server no longer permits to receive replies"))
         }
         Err(Fault::Denied) => Err(signals::denied()),
     }
@@ -221,8 +240,46 @@ fn message(
     Ok(OutboundMessage { subject, reply, payload: request.payload, headers })
 }
 
-/// Hands a message over; waits while the link's queue is full, for as long as the caller does.
-async fn send(pool: &Pool, link: &Link, message: OutboundMessage) -> Result<(), Error> {
+/// What to do when too many bytes wait to be written.
+#[derive(Clone, Copy)]
+enum WhenFull {
+    Wait,
+    Refuse,
+}
+
+/// Hands a message over. What has to wait for that holds up what the same client sends after it.
+async fn hand_over(
+    pool: &Pool,
+    pinned: &mut Pinned,
+    message: OutboundMessage,
+    when_full: WhenFull,
+) -> Result<(), Error> {
+    let link = Arc::clone(&pinned.link);
+    let mut sending = pin!(send(pool, &link, message, when_full));
+    let sent = if let Some(sent) = (&mut sending).now_or_never() {
+        sent
+    } else {
+        pinned.hold().await;
+        sending.await
+    };
+    pinned.handed_over();
+    sent
+}
+
+/// Waits while the link's queue is full, for as long as the caller does.
+async fn send(pool: &Pool, link: &Link, message: OutboundMessage, when_full: WhenFull) -> Result<(), Error> {
+    let message = match when_full {
+        WhenFull::Refuse => link.queue.admit(message).map_err(|Full| {
+            pool.counts.queue_full.increment();
+            Error::new(Kind::Overloaded, "too many bytes wait to be sent to NATS")
+                .with_retry_after(RETRY_AFTER_FULL)
+        })?,
+        WhenFull::Wait => tokio::select! {
+            biased;
+            message = link.queue.wait(message) => message,
+            () = link.ended() => return Err(pool.unavailable()),
+        },
+    };
     link.publish(message).await.map_err(|error: PublishError| match error.kind() {
         async_nats::PublishErrorKind::MaxPayloadExceeded => too_large(link),
         async_nats::PublishErrorKind::InvalidSubject => {
@@ -243,9 +300,7 @@ fn refused(pool: &Pool, refusal: Refusal) -> Error {
             pool.counts.inbox_full.increment();
             Error::new(Kind::Overloaded, "too many requests wait for NATS")
         }
-        Refusal::Closed(Fault::Lost) => pool.unavailable(),
-        Refusal::Closed(Fault::Denied) => {
-            Error::new(Kind::Unavailable, "NATS does not permit the gateway to receive replies")
-        }
+        // The link went, or went deaf, in this moment.
+        Refusal::Closed(_) => pool.unavailable(),
     }
 }

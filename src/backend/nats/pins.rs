@@ -3,17 +3,19 @@
 //! NATS keeps order within a connection only, so what must stay in order stays on one link for as long as
 //! that link lives. When it is lost, the next message takes another one at once. When it retires, the client
 //! moves: whoever comes first waits until the new link's server has all that went by the old one, the others queue
-//! up behind, and a newcomer may not pass them.
+//! up behind, and a newcomer may not pass them. When the link is busy and another is not, the client moves
+//! as soon as nothing of it can be on its way any more: as the trail of its work on the link shows.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use contract::{Error, Origin};
 use tokio::sync::OwnedMutexGuard;
 
-use super::link::{Link, Use};
+use super::link::{Link, Pinning, Use};
+use super::pool::Pool;
 
 /// How long a client that moves waits until the new link's server has what went by the old link. Past it
 /// order is worth less than going on.
@@ -24,13 +26,14 @@ const MOVE_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Pins(Mutex<HashMap<u64, Pin>>);
 
 struct Pin {
-    link: Arc<Link>,
+    link: Pinning,
     /// Dead when the client's connection and all its requests are gone.
     origin: Weak<Origin>,
     gate: Arc<Gate>,
+    trail: Arc<Trail>,
 }
 
-/// Where those wait who are moving.
+/// Where those wait who may not be passed: while the client moves, or while the link's queue is full.
 #[derive(Default)]
 struct Gate {
     /// Fair: who came first goes first.
@@ -38,15 +41,51 @@ struct Gate {
     waiting: AtomicUsize,
 }
 
-/// A link for an ordered message. Keep the place until the message is handed to the link.
+/// What went by the link of a pin, and how much of it is known to have arrived.
+#[derive(Default)]
+struct Trail {
+    /// The number of the last message.
+    sent: AtomicU64,
+    /// How many were answered.
+    answered: AtomicU64,
+    /// The highest number that was answered.
+    last_answered: AtomicU64,
+}
+
+impl Trail {
+    /// Whether all of it has arrived: where it was to go to, because all was answered; or at the same server as
+    /// what is sent next, because the last was answered, and a server reads one message after another.
+    fn has_arrived(&self, same_server: bool) -> bool {
+        let sent = self.sent.load(Ordering::SeqCst);
+        self.answered.load(Ordering::SeqCst) == sent
+            || same_server && self.last_answered.load(Ordering::SeqCst) == sent
+    }
+}
+
+/// A link for a message.
 pub(super) struct Pinned {
     pub(super) link: Use,
+    /// Where to wait, for a message that keeps an order.
+    gate: Option<Arc<Gate>>,
     place: Option<Place>,
+    step: Option<(Arc<Trail>, u64)>,
 }
 
 struct Place {
     gate: Arc<Gate>,
     turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Place {
+    /// A place behind those who wait already; counted at once.
+    fn at(gate: Arc<Gate>) -> Self {
+        gate.waiting.fetch_add(1, Ordering::SeqCst);
+        Self { gate, turn: None }
+    }
+
+    async fn turn(&mut self) {
+        self.turn = Some(self.gate.queue.clone().lock_owned().await);
+    }
 }
 
 impl Drop for Place {
@@ -59,82 +98,123 @@ impl Drop for Place {
 impl Pinned {
     /// A link for a message that keeps no order.
     pub(super) fn free(link: Use) -> Self {
-        Self { link, place: None }
+        Self { link, gate: None, place: None, step: None }
+    }
+
+    /// Lets nobody of the same client pass until the message is handed over.
+    pub(super) async fn hold(&mut self) {
+        if let (Some(gate), None) = (&self.gate, &self.place) {
+            self.place.insert(Place::at(gate.clone())).turn().await;
+        }
     }
 
     /// The message was handed over: the next may come.
-    pub(super) fn handed_over(mut self) -> Use {
+    pub(super) fn handed_over(&mut self) {
         self.place = None;
-        self.link
+    }
+
+    /// An answer came.
+    pub(super) fn answered(&self) {
+        if let Some((trail, number)) = &self.step {
+            trail.last_answered.fetch_max(*number, Ordering::SeqCst);
+            trail.answered.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Pin {
+    fn new(link: Arc<Link>, origin: &Arc<Origin>) -> Self {
+        let origin = Arc::downgrade(origin);
+        Self { link: Pinning::to(link), origin, gate: Arc::default(), trail: Arc::default() }
+    }
+
+    fn move_to(&mut self, link: Arc<Link>) {
+        if !Arc::ptr_eq(&self.link, &link) {
+            self.link = Pinning::to(link);
+            self.trail = Arc::default();
+        }
+    }
+
+    fn take(&self, place: Option<Place>) -> Pinned {
+        let number = self.trail.sent.fetch_add(1, Ordering::SeqCst) + 1;
+        Pinned {
+            link: Use::of(self.link.clone()),
+            gate: Some(self.gate.clone()),
+            place,
+            step: Some((self.trail.clone(), number)),
+        }
     }
 }
 
 impl Pins {
-    /// The link of the client that asks, chosen by `choose` when it has none that can be used. Whether links
-    /// that take new work exist at all is `choose`'s to say: it may give a retiring one.
-    pub(super) async fn link(
-        &self,
-        origin: &Arc<Origin>,
-        choose: impl Fn() -> Result<Arc<Link>, Error>,
-    ) -> Result<Pinned, Error> {
-        let (gate, old) = match self.at_once(origin, &choose)? {
-            Ok(link) => return Ok(Pinned { link, place: None }),
+    /// The link of the client that asks; one of the pool's when it has none that can be used.
+    pub(super) async fn link(&self, origin: &Arc<Origin>, pool: &Pool) -> Result<Pinned, Error> {
+        let (mut place, old) = match self.at_once(origin, pool)? {
+            Ok(pinned) => return Ok(pinned),
             Err(moving) => moving,
         };
-        let mut place = Place { gate: gate.clone(), turn: None };
-        place.turn = Some(gate.queue.clone().lock_owned().await);
-        let link = choose()?;
+        place.turn().await;
+        let link = if old.is_fresh() { old.clone() } else { pool.choose_for_pin()? };
         if !Arc::ptr_eq(&link, &old) && old.is_open() && self.is_pinned_to(origin, &old) {
             // An error says that the link is gone or stuck; either way there is nothing more to wait for.
             let _ = old.reach(&link, MOVE_LIMIT).await;
         }
         let mut pins = self.lock();
-        let link = match pins.get_mut(&origin.connection) {
-            Some(pin) if pin.link.is_fresh() => pin.link.clone(),
-            Some(pin) => {
-                pin.link = link.clone();
-                link
-            }
-            None => link,
-        };
-        drop(pins);
-        Ok(Pinned { link: Use::of(link), place: Some(place) })
+        let pin = pins.entry(origin.connection).or_insert_with(|| Pin::new(link.clone(), origin));
+        if !pin.link.is_fresh() {
+            pin.move_to(link);
+        }
+        Ok(pin.take(Some(place)))
     }
 
     /// The link if there is no need to wait, else the place to wait at (already counted) and the link to
     /// move from.
-    #[expect(clippy::type_complexity, reason = "local to this file; a name would say no more")]
     fn at_once(
         &self,
         origin: &Arc<Origin>,
-        choose: &impl Fn() -> Result<Arc<Link>, Error>,
-    ) -> Result<Result<Use, (Arc<Gate>, Arc<Link>)>, Error> {
+        pool: &Pool,
+    ) -> Result<Result<Pinned, (Place, Arc<Link>)>, Error> {
         let mut pins = self.lock();
         let Some(pin) = pins.get_mut(&origin.connection) else {
-            let link = choose()?;
-            let pin = Pin { link: link.clone(), origin: Arc::downgrade(origin), gate: Arc::default() };
+            let pin = Pin::new(pool.choose_for_pin()?, origin);
+            let pinned = pin.take(None);
             pins.insert(origin.connection, pin);
-            return Ok(Ok(Use::of(link)));
+            return Ok(Ok(pinned));
         };
-        let nobody_waits = pin.gate.waiting.load(Ordering::SeqCst) == 0;
-        if nobody_waits && pin.link.is_fresh() {
-            return Ok(Ok(Use::of(pin.link.clone())));
+        if pin.gate.waiting.load(Ordering::SeqCst) > 0 {
+            return Ok(Err((Place::at(pin.gate.clone()), pin.link.clone())));
         }
-        if nobody_waits && !pin.link.is_open() {
-            pin.link = choose()?;
-            return Ok(Ok(Use::of(pin.link.clone())));
+        if pin.link.is_fresh() {
+            if let Some(lighter) = pool.lighter_than(&pin.link)
+                && pin.trail.has_arrived(lighter.server.is_same(&pin.link.server))
+            {
+                pin.move_to(lighter);
+            }
+            return Ok(Ok(pin.take(None)));
         }
-        if nobody_waits && choose().is_ok_and(|link| !link.is_fresh()) {
+        if !pin.link.is_open() {
+            pin.move_to(pool.choose_for_pin()?);
+            return Ok(Ok(pin.take(None)));
+        }
+        if pin.link.is_usable() && pool.choose().is_ok_and(|link| !link.is_fresh()) {
             // It retires, and there is no other to move to.
-            return Ok(Ok(Use::of(pin.link.clone())));
+            return Ok(Ok(pin.take(None)));
         }
-        pin.gate.waiting.fetch_add(1, Ordering::SeqCst);
-        Ok(Err((pin.gate.clone(), pin.link.clone())))
+        Ok(Err((Place::at(pin.gate.clone()), pin.link.clone())))
     }
 
-    /// Forgets clients that are gone.
+    /// Forgets clients that are gone, and pins to links that are gone, unless somebody waits there: the memory
+    /// of a dead link would be kept for an idle client.
     pub(super) fn purge(&self) {
-        self.lock().retain(|_, pin| pin.origin.strong_count() > 0);
+        self.lock().retain(|_, pin| {
+            let is_awaited = pin.gate.waiting.load(Ordering::SeqCst) > 0;
+            pin.origin.strong_count() > 0 && (is_awaited || pin.link.is_open())
+        });
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.lock().clear();
     }
 
     /// Clients that have a pin.
@@ -148,5 +228,38 @@ impl Pins {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Pin>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trail(sent: u64, answered: &[u64]) -> Trail {
+        let trail = Trail::default();
+        trail.sent.store(sent, Ordering::SeqCst);
+        for number in answered {
+            trail.last_answered.fetch_max(*number, Ordering::SeqCst);
+            trail.answered.fetch_add(1, Ordering::SeqCst);
+        }
+        trail
+    }
+
+    #[test]
+    fn what_was_sent_has_arrived_when_answers_say_so() {
+        let cases: [(u64, &[u64], bool, bool); 6] = [
+            (0, &[], true, true),
+            (2, &[1, 2], true, true),
+            (2, &[2, 1], true, true),
+            // A publish before the last request: the same server has read it, another may not have it yet.
+            (2, &[2], true, false),
+            (2, &[1], false, false),
+            (1, &[], false, false),
+        ];
+        for (sent, answered, same_server, another) in cases {
+            let trail = trail(sent, answered);
+            assert_eq!(trail.has_arrived(true), same_server, "{sent} {answered:?}");
+            assert_eq!(trail.has_arrived(false), another, "{sent} {answered:?}");
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The pool: its members, the choice among them, and how it grows and shrinks.
 //!
 //! Choosing takes, of two members picked at random, the one with less in flight: nearly as even as asking all
-//! of them, at the cost of two. Growth is asked for by a request that found its link too busy; shrinking is
-//! decided once fewer links have been enough for a while, and never takes a link with subscriptions, because
-//! moving one loses messages.
+//! of them, at the cost of two. Growth is asked for by a request that found its link busy, and granted when the
+//! links have more in flight than they should, taken together; shrinking is decided once fewer links have been
+//! enough for a while, and never takes a link with subscriptions, because moving one loses messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::counts::Counts;
 use super::link::{Link, Use};
 use super::member::{Member, State};
+use super::pace::Pace;
 use super::pins::Pins;
 use super::settings::{Address, Settings};
 
@@ -35,6 +36,8 @@ pub(super) struct Pool {
     pub(super) counts: Arc<Counts>,
     pub(super) servers: Servers,
     pub(super) pins: Pins,
+    /// Of the log lines about connections that come and go.
+    pub(super) pace: Pace,
     /// The backend closes.
     pub(super) stop: CancellationToken,
     /// Every task of the backend.
@@ -54,6 +57,7 @@ impl Pool {
             settings,
             counts: Arc::default(),
             pins: Pins::default(),
+            pace: Pace::default(),
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
             members: ArcSwap::default(),
@@ -78,22 +82,47 @@ impl Pool {
                 fresh.offer(members[index].link(), Link::is_fresh);
             }
         }
-        if fresh.0.is_none() {
-            members.iter().for_each(|member| fresh.offer(member.link(), Link::is_fresh));
+        if fresh.0.is_none() && !members.is_empty() {
+            // From anywhere: of those with equally little to do, the first is taken.
+            let start = fastrand::usize(..members.len());
+            let around = members[start..].iter().chain(&members[..start]);
+            around.for_each(|member| fresh.offer(member.link(), Link::is_fresh));
         }
         if let Some((link, _)) = fresh.0 {
             return Ok(link);
         }
         let mut open = Fewer::default();
-        members.iter().for_each(|member| open.offer(member.link(), Link::is_open));
+        members.iter().for_each(|member| open.offer(member.link(), Link::is_usable));
         open.0.map(|(link, _)| link).ok_or_else(|| self.unavailable())
     }
 
-    /// Asks for another link when the one in use is too busy. Whether it is worth it is looked at elsewhere.
+    /// A link for a client whose work stays on it: the fresh one with the least in flight, and of these the
+    /// one with the fewest clients, because clients that are idle now will not always be.
+    pub(super) fn choose_for_pin(&self) -> Result<Arc<Link>, Error> {
+        let members = self.members.load();
+        let links = members.iter().filter_map(|member| member.link()).filter(|link| link.is_fresh());
+        links.min_by_key(|link| (link.in_flight(), link.pins())).map_or_else(|| self.choose(), Ok)
+    }
+
+    /// A link with at most half as much in flight as this one, which is busy.
+    pub(super) fn lighter_than(&self, link: &Link) -> Option<Arc<Link>> {
+        if !self.is_busy(link) {
+            return None;
+        }
+        self.choose_for_pin()
+            .ok()
+            .filter(|other| other.is_fresh() && other.in_flight() * 2 <= link.in_flight())
+    }
+
+    /// Asks for another link when the one in use is busy. Whether it is worth it is looked at elsewhere.
     pub(super) fn note_load(&self, link: &Link) {
-        if link.in_flight() > self.settings.in_flight_per_connection {
+        if self.is_busy(link) {
             self.grow.notify_one();
         }
+    }
+
+    fn is_busy(&self, link: &Link) -> bool {
+        link.in_flight() > self.settings.in_flight_per_connection
     }
 
     /// As [`Self::choose`], counted as in flight.
@@ -101,17 +130,19 @@ impl Pool {
         self.choose().map(Use::of)
     }
 
-    /// The link for a new subscription: the fresh one with the fewest.
-    pub(super) fn choose_for_subscription(&self) -> Option<Arc<Link>> {
+    /// The link for a new subscription: the fresh one with the fewest, and the one to avoid only if it is the
+    /// only one.
+    pub(super) fn choose_for_subscription(&self, avoid: Option<&Arc<Link>>) -> Option<Arc<Link>> {
         let links = self.members().into_iter().filter_map(|member| member.link());
-        links.filter(|link| link.is_fresh()).min_by_key(|link| link.subscriptions())
+        let is_avoided = |link: &Arc<Link>| avoid.is_some_and(|avoid| Arc::ptr_eq(avoid, link));
+        links.filter(|link| link.is_fresh()).min_by_key(|link| (is_avoided(link), link.subscriptions()))
     }
 
     /// Waits until there is a link for a subscription.
-    pub(super) async fn wait_for_subscription(&self) -> Arc<Link> {
+    pub(super) async fn wait_for_subscription(&self, avoid: Option<&Arc<Link>>) -> Arc<Link> {
         let mut changed = self.changed.subscribe();
         loop {
-            if let Some(link) = self.choose_for_subscription() {
+            if let Some(link) = self.choose_for_subscription(avoid) {
                 return link;
             }
             // The sender lives as long as this pool.
@@ -127,10 +158,13 @@ impl Pool {
             || below_inbox().is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
-    /// There is no connection.
+    /// There is no connection. Says when it is worth trying again, unless no member looks for one any more.
     pub(super) fn unavailable(&self) -> Error {
         if self.stop.is_cancelled() {
             return Error::new(Kind::Unavailable, "the gateway is closing its connections to NATS");
+        }
+        if self.members.load().iter().all(|member| member.state() == State::GivenUp) {
+            return Error::new(Kind::Unavailable, "the gateway has given up connecting to NATS");
         }
         Error::new(Kind::Unavailable, "no connection to NATS").with_retry_after(RETRY_AFTER)
     }
@@ -182,6 +216,9 @@ impl Pool {
                 () = self.grow.notified() => self.grow(),
                 _ = upkeep.tick() => {
                     self.pins.purge();
+                    for link in self.members().iter().filter_map(|member| member.link()) {
+                        link.look_for_lame_duck();
+                    }
                     if !self.fewer_are_enough() {
                         enough_since = None;
                     } else if enough_since.get_or_insert_with(Instant::now).elapsed() >= idle_shrink {
@@ -194,16 +231,25 @@ impl Pool {
         }
     }
 
-    /// Opens another link if every one there is, is connected and too busy.
+    /// Opens another link if those there are have, on the average, more in flight than they should. One that is
+    /// on its way is waited for, but not for ever; one that was given up makes room for another.
     fn grow(self: &Arc<Self>) {
         let members = self.members();
-        let busy = |member: &Arc<Member>| {
-            member.link().is_some_and(|link| link.in_flight() > self.settings.in_flight_per_connection)
-        };
-        if members.len() < self.settings.pool_max && members.iter().all(busy) {
-            tracing::info!(size = members.len() + 1, "the NATS pool grows");
-            self.add_member();
+        let links: Vec<_> =
+            members.iter().filter_map(|member| member.link()).filter(|link| link.is_fresh()).collect();
+        let in_flight: usize = links.iter().map(|link| link.in_flight()).sum();
+        if in_flight <= links.len() * self.settings.in_flight_per_connection
+            || members.iter().any(|member| member.is_coming(self.settings.connect_timeout))
+        {
+            return;
         }
+        if members.len() >= self.settings.pool_max {
+            let given_up = members.iter().find(|member| member.state() == State::GivenUp);
+            let Some(given_up) = given_up else { return };
+            self.remove(given_up);
+        }
+        self.add_member();
+        tracing::info!(size = self.members.load().len(), "the NATS pool grows");
     }
 
     /// Whether one link fewer would be at most half as busy as makes the pool grow: the half keeps it from
@@ -217,22 +263,23 @@ impl Pool {
     }
 
     fn shrink(&self) {
-        let unused = |member: &&Arc<Member>| member.link().is_none_or(|link| link.subscriptions() == 0);
-        let Some(leaving) = self.members().iter().rfind(unused).cloned() else { return };
+        let members = self.members();
+        let Some(leaving) = leaving(&members) else { return };
+        self.remove(leaving);
+        tracing::info!(size = self.members.load().len(), "the NATS pool shrinks");
+    }
+
+    fn remove(&self, leaving: &Member) {
         self.members.rcu(|members| {
             members.iter().filter(|member| member.id != leaving.id).cloned().collect::<Vec<_>>()
         });
-        tracing::info!(size = self.members.load().len(), "the NATS pool shrinks");
         leaving.stop();
     }
 
     fn probe(&self) {
         for link in self.members().iter().filter_map(|member| member.link()) {
             let limit = self.settings.probe_interval;
-            self.tracker.spawn(async move {
-                // A link that does not answer ends by its pings.
-                let _ = link.round_trip(limit).await;
-            });
+            self.tracker.spawn(async move { link.probe(limit).await });
         }
     }
 
@@ -257,6 +304,18 @@ impl Pool {
             let _ = changed.changed().await;
         }
     }
+}
+
+/// The member that the pool needs least: one that is not connected, else one that has to change its server; one
+/// that is well connected only when all are. None while the one to take has subscriptions.
+fn leaving(members: &[Arc<Member>]) -> Option<&Arc<Member>> {
+    let unused = |member: &&Arc<Member>| member.link().is_none_or(|link| link.subscriptions() == 0);
+    for state in [State::GivenUp, State::Connecting, State::Retiring] {
+        if members.iter().any(|member| member.state() == state) {
+            return members.iter().filter(|member| member.state() == state).rfind(unused);
+        }
+    }
+    members.iter().rfind(unused)
 }
 
 /// The one with less in flight of those offered.

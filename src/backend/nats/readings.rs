@@ -1,5 +1,6 @@
 //! What the pool shows of itself: to `/ready`, and to the metrics.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -31,10 +32,6 @@ impl Pool {
                 }
             }
         }
-        if members.iter().filter_map(|member| member.link()).any(|link| link.is_deaf()) {
-            reasons
-                .push("NATS does not permit the gateway to receive replies: see the inbox prefix".to_owned());
-        }
         let facts = json!({
             "connected": connected,
             "size": members.len(),
@@ -52,25 +49,38 @@ impl Pool {
         let parting = self.parting();
         let links: Vec<_> =
             members.iter().filter_map(|member| member.link()).chain(parting.iter().cloned()).collect();
-        let sum = |count: fn(&Link) -> usize| links.iter().map(|link| count(link)).sum::<usize>();
-        let mut readings = Vec::new();
-        for state in State::ALL {
-            let mut count = members.iter().filter(|member| member.state() == state).count();
-            if state == State::Retiring {
-                count += parting.len();
-            }
-            readings.push(Reading {
-                labels: vec![("state", state.name().to_owned())],
-                ..gauge("ipc_gateway_nats_connections", "Connections of the pool, by state.", count)
-            });
-        }
-        readings.extend([
-            gauge("ipc_gateway_nats_pool_size", "Members of the pool.", members.len()),
+        let mut readings = by_state(&members, parting.len());
+        readings.extend(self.sizes(members.len()));
+        readings.extend(self.uses(&links));
+        readings.extend(members.iter().filter_map(|member| round_trip(member)));
+        readings.extend(self.counters());
+        readings
+    }
+
+    /// How large the pool is and may be.
+    fn sizes(&self, size: usize) -> [Reading; 5] {
+        let settings = &self.settings;
+        [
+            gauge("ipc_gateway_nats_pool_size", "Members of the pool.", size),
+            gauge("ipc_gateway_nats_pool_size_max", "The most members the pool may have.", settings.pool_max),
             gauge(
-                "ipc_gateway_nats_pool_size_max",
-                "The most members the pool may have.",
-                self.settings.pool_max,
+                "ipc_gateway_nats_inbox_slots_max",
+                "Requests that may wait for a reply on one connection.",
+                settings.inbox_slots_max,
             ),
+            gauge(
+                "ipc_gateway_nats_queued_bytes_max",
+                "Bytes that may wait to be written on one connection.",
+                settings.publish_queue_bytes_max,
+            ),
+            gauge("ipc_gateway_nats_tasks", "Tasks of the backend.", self.tracker.len()),
+        ]
+    }
+
+    /// What the connections hold now, together.
+    fn uses(&self, links: &[Arc<Link>]) -> [Reading; 6] {
+        let sum = |count: fn(&Link) -> usize| links.iter().map(|link| count(link)).sum::<usize>();
+        [
             gauge(
                 "ipc_gateway_nats_in_flight",
                 "Messages being handed over or awaiting an answer.",
@@ -82,9 +92,9 @@ impl Pool {
                 sum(|link| link.inbox.used()),
             ),
             gauge(
-                "ipc_gateway_nats_inbox_slots_max",
-                "Requests that may wait for a reply on one connection.",
-                self.settings.inbox_slots_max,
+                "ipc_gateway_nats_queued_bytes",
+                "Bytes of large messages that wait to be written.",
+                sum(|link| link.queue.bytes()),
             ),
             gauge("ipc_gateway_nats_subscriptions", "Subscriptions in force.", sum(Link::subscriptions)),
             gauge(
@@ -97,21 +107,7 @@ impl Pool {
                 "Clients whose ordered messages have a connection.",
                 self.pins.count(),
             ),
-            gauge("ipc_gateway_nats_tasks", "Tasks of the backend.", self.tracker.len()),
-        ]);
-        for member in &members {
-            if let Some(time) = member.link().and_then(|link| link.round_trip_time()) {
-                readings.push(Reading {
-                    name: "ipc_gateway_nats_round_trip_seconds",
-                    help: "The last round trip to the server, by member of the pool.",
-                    counter: false,
-                    labels: vec![("member", member.id.to_string())],
-                    value: time.as_secs_f64(),
-                });
-            }
-        }
-        readings.extend(self.counters());
-        readings
+        ]
     }
 
     fn counters(&self) -> impl Iterator<Item = Reading> {
@@ -142,6 +138,11 @@ impl Pool {
                 &counts.foreign_replies,
             ),
             ("ipc_gateway_nats_inbox_full_total", "Requests refused for want of a slot.", &counts.inbox_full),
+            (
+                "ipc_gateway_nats_queue_full_total",
+                "Requests refused because too many bytes waited to be written.",
+                &counts.queue_full,
+            ),
             ("ipc_gateway_nats_slow_dropped_total", "Messages lost by slow readers.", &counts.dropped_slow),
             (
                 "ipc_gateway_nats_unfetched_dropped_total",
@@ -165,6 +166,30 @@ impl Pool {
             Reading { name, help, counter: true, labels: Vec::new(), value }
         })
     }
+}
+
+/// Connections by state, with those that their members have left already.
+fn by_state(members: &[Arc<Member>], parting: usize) -> Vec<Reading> {
+    let reading = |state: State| {
+        let left = if state == State::Retiring { parting } else { 0 };
+        let count = members.iter().filter(|member| member.state() == state).count() + left;
+        Reading {
+            labels: vec![("state", state.name().to_owned())],
+            ..gauge("ipc_gateway_nats_connections", "Connections of the pool, by state.", count)
+        }
+    };
+    State::ALL.map(reading).into()
+}
+
+fn round_trip(member: &Member) -> Option<Reading> {
+    let time = member.link()?.round_trip_time()?;
+    Some(Reading {
+        name: "ipc_gateway_nats_round_trip_seconds",
+        help: "The last round trip to the server, by member of the pool.",
+        counter: false,
+        labels: vec![("member", member.id.to_string())],
+        value: time.as_secs_f64(),
+    })
 }
 
 fn gauge(name: &'static str, help: &'static str, value: usize) -> Reading {

@@ -1,19 +1,16 @@
 //! The settings of the NATS backend: a plain value, checked as a whole before anything is connected.
 //!
 //! What can be wrong here is wrong at start, with its place named: an address that cannot be parsed, a file
-//! that cannot be read. A server that cannot be reached is not wrong; it is waited for.
+//! that cannot be read (`check.rs`). A server that cannot be reached is not wrong; it is waited for.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
-use async_nats::rustls::pki_types::pem::PemObject as _;
-use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use contract::Subject;
 
-use super::inbox;
+use super::check::OpenError;
 
 /// The most connections a pool may have: each is a socket, a task and an inbox.
 pub const POOL_MAX: usize = 256;
@@ -35,7 +32,9 @@ pub struct Settings {
     pub pool_min: usize,
     /// Connections that may be opened under load, from `pool_min` to [`POOL_MAX`].
     pub pool_max: usize,
-    /// Requests in flight on the least loaded connection above which another one is opened.
+    /// Messages in flight on a connection, on the average over those there are, above which another is opened.
+    /// Above it on one connection, clients move from it to another that has at most half as many, as soon as nothing
+    /// of theirs can be on its way.
     pub in_flight_per_connection: usize,
     /// How long fewer connections must have been enough before one is closed.
     pub idle_shrink: Duration,
@@ -59,6 +58,9 @@ pub struct Settings {
     pub subscription_bytes_max: usize,
     /// Messages that wait to be written per connection; beyond, publishing waits.
     pub publish_queue: usize,
+    /// Bytes that wait to be written per connection (a single larger message fits alone, and messages of up to
+    /// 4 KiB do not count); beyond, requests are refused as `overloaded` and publishing waits.
+    pub publish_queue_bytes_max: usize,
     /// Who this client is.
     pub credentials: Credentials,
     /// Transport security.
@@ -85,6 +87,7 @@ impl Default for Settings {
             subscription_capacity: 4_096,
             subscription_bytes_max: 16 * 1024 * 1024,
             publish_queue: 2_048,
+            publish_queue_bytes_max: 16 * 1024 * 1024,
             credentials: Credentials::None,
             tls: Tls::default(),
         }
@@ -133,7 +136,7 @@ impl FromStr for Address {
 
     /// Parses one address; without a scheme it is `nats://`, without a port 4222.
     fn from_str(text: &str) -> Result<Self, OpenError> {
-        let bad = |reason: &str| OpenError::new("servers", reason);
+        let bad = |reason: &str| OpenError::new("urls", reason);
         // The parser's own words may repeat the address, and with it a password: they are not passed on.
         let address = text
             .trim()
@@ -161,13 +164,13 @@ pub fn parse_servers(list: &str) -> Result<Vec<Address>, OpenError> {
     let texts = list.split(',').map(str::trim).filter(|text| !text.is_empty());
     let parsed = texts.enumerate().map(|(index, text)| {
         text.parse().map_err(|error: OpenError| OpenError {
-            setting: "servers",
             reason: format!("address {} of the list: {}", index + 1, error.reason),
+            ..error
         })
     });
     let servers: Vec<_> = parsed.collect::<Result<_, _>>()?;
     if servers.is_empty() {
-        Err(OpenError::new("servers", "at least one address is needed"))
+        Err(OpenError::new("urls", "at least one address is needed"))
     } else {
         Ok(servers)
     }
@@ -225,126 +228,6 @@ pub struct Tls {
     pub first: bool,
 }
 
-/// Why the backend was not opened. Names the setting; never holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nats.{setting}: {reason}")]
-pub struct OpenError {
-    /// The setting, as in [`Settings`].
-    pub setting: &'static str,
-    /// What is wrong, and where.
-    pub reason: String,
-}
-
-impl OpenError {
-    pub(super) fn new(setting: &'static str, reason: impl Into<String>) -> Self {
-        Self { setting, reason: reason.into() }
-    }
-}
-
-impl Settings {
-    /// Checks limits and reads every file once. The first thing wrong is told.
-    pub fn check(&self) -> Result<(), OpenError> {
-        let positive = |setting, value: usize| {
-            if value == 0 { Err(OpenError::new(setting, "must be at least 1")) } else { Ok(()) }
-        };
-        let lasting = |setting, value: Duration| {
-            if value.is_zero() { Err(OpenError::new(setting, "must be longer than zero")) } else { Ok(()) }
-        };
-        positive("servers", self.servers.len())?;
-        if !(1..=POOL_MAX).contains(&self.pool_min) {
-            return Err(OpenError::new("pool_min", format!("must be 1 to {POOL_MAX}")));
-        }
-        if !(self.pool_min..=POOL_MAX).contains(&self.pool_max) {
-            return Err(OpenError::new("pool_max", format!("must be from pool_min to {POOL_MAX}")));
-        }
-        positive("in_flight_per_connection", self.in_flight_per_connection)?;
-        if !(1..=inbox::SLOTS_MAX).contains(&self.inbox_slots_max) {
-            return Err(OpenError::new("inbox_slots_max", format!("must be 1 to {}", inbox::SLOTS_MAX)));
-        }
-        positive("subscription_capacity", self.subscription_capacity)?;
-        positive("subscription_bytes_max", self.subscription_bytes_max)?;
-        positive("publish_queue", self.publish_queue)?;
-        lasting("idle_shrink", self.idle_shrink)?;
-        lasting("connect_timeout", self.connect_timeout)?;
-        lasting("reconnect_delay_max", self.reconnect_delay_max)?;
-        lasting("ping_interval", self.ping_interval)?;
-        lasting("probe_interval", self.probe_interval)?;
-        if self.inbox_prefix.len() > INBOX_PREFIX_BYTES_MAX {
-            let reason = format!("must have at most {INBOX_PREFIX_BYTES_MAX} bytes");
-            return Err(OpenError::new("inbox_prefix", reason));
-        }
-        Subject::parse(self.inbox_prefix.as_str())
-            .map_err(|error| OpenError::new("inbox_prefix", error.to_string()))?;
-        self.tls.check()?;
-        self.credentials.check()
-    }
-}
-
-impl Credentials {
-    fn check(&self) -> Result<(), OpenError> {
-        let seed_is_good = |seed: &str| {
-            let bad = "not the seed of a user's nkey: it begins with SU and has 58 characters";
-            let pair = nkeys::KeyPair::from_seed(seed).map_err(|_| bad)?;
-            if pair.key_pair_type() == nkeys::KeyPairType::User { Ok(()) } else { Err(bad) }
-        };
-        match self {
-            Self::None | Self::UserPassword { .. } | Self::Token(_) => Ok(()),
-            Self::NkeySeed(seed) => {
-                seed_is_good(seed).map_err(|reason| OpenError::new("credentials.nkey_seed", reason))
-            }
-            Self::CredentialsFile(path) => {
-                let text = read("credentials.file", path)?;
-                let text = String::from_utf8(text).unwrap_or_default();
-                credentials_are_good(&text).map_err(|()| {
-                    let reason = format!("{}: holds no user JWT and nkey seed", path.display());
-                    OpenError::new("credentials.file", reason)
-                })
-            }
-            Self::CredentialsText(text) => credentials_are_good(text)
-                .map_err(|()| OpenError::new("credentials.text", "holds no user JWT and nkey seed")),
-        }
-    }
-}
-
-/// Whether the library takes it; its own words are not passed on, because they may repeat what they read.
-fn credentials_are_good(text: &str) -> Result<(), ()> {
-    async_nats::ConnectOptions::with_credentials(text).map(drop).map_err(drop)
-}
-
-impl Tls {
-    fn check(&self) -> Result<(), OpenError> {
-        if let Some(ca) = &self.ca {
-            certificates("tls.ca", ca)?;
-        }
-        match (&self.certificate, &self.key) {
-            (Some(certificate), Some(key)) => {
-                certificates("tls.certificate", certificate)?;
-                let text = read("tls.key", key)?;
-                PrivateKeyDer::from_pem_slice(&text).map(drop).map_err(|_| {
-                    OpenError::new("tls.key", format!("{}: holds no private key in PEM", key.display()))
-                })
-            }
-            (None, None) => Ok(()),
-            (Some(_), None) => Err(OpenError::new("tls.key", "a certificate needs its key")),
-            (None, Some(_)) => Err(OpenError::new("tls.certificate", "a key needs its certificate")),
-        }
-    }
-}
-
-fn certificates(setting: &'static str, path: &Path) -> Result<(), OpenError> {
-    let text = read(setting, path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(()),
-        _ => Err(OpenError::new(setting, format!("{}: holds no certificate in PEM", path.display()))),
-    }
-}
-
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, OpenError> {
-    std::fs::read(path)
-        .map_err(|error| OpenError::new(setting, format!("{} cannot be read: {error}", path.display())))
-}
-
 /// Decodes `%xx` (RFC 3986 section 2.1); what is not such a sequence stays as it is.
 fn decode_percent(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -366,16 +249,6 @@ fn decode_percent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn good() -> Settings {
-        Settings { servers: parse_servers("nats://localhost:4222").unwrap(), ..Settings::default() }
-    }
-
-    #[test]
-    fn the_defaults_are_good_once_a_server_is_named() {
-        assert_eq!(good().check(), Ok(()));
-        assert_eq!(Settings::default().check().unwrap_err().setting, "servers");
-    }
 
     #[test]
     fn addresses_are_parsed_and_shown_without_secrets() {
@@ -406,62 +279,10 @@ mod tests {
             ["nats://u:hunter2@:x", "http://u:hunter2@h", "ws://u:hunter2@h", "nats://u:hunter2@h:99999"]
         {
             let error = parse_servers(&format!("nats://ok:1,{bad}")).unwrap_err();
-            assert_eq!(error.setting, "servers");
+            assert_eq!(error.setting, "urls");
             assert!(error.reason.starts_with("address 2 of the list"), "{error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
         assert!(parse_servers(" , ").is_err());
-    }
-
-    #[test]
-    fn no_secret_is_shown() {
-        let secrets = [
-            Credentials::UserPassword { user: "u".into(), password: "hunter2".into() },
-            Credentials::Token("hunter2".into()),
-            Credentials::NkeySeed("hunter2".into()),
-            Credentials::CredentialsText("hunter2".into()),
-        ];
-        for credentials in secrets {
-            let settings = Settings { credentials, ..good() };
-            assert!(!format!("{settings:?}").contains("hunter2"));
-            if let Err(error) = settings.check() {
-                assert!(!error.to_string().contains("hunter2"));
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let missing = PathBuf::from("/nowhere/at/all");
-        let directory = tempfile::tempdir().unwrap();
-        let text = directory.path().join("text");
-        std::fs::write(&text, "not pem").unwrap();
-        let tls = |tls: Tls| Settings { tls, ..good() };
-        let credentials = |credentials| Settings { credentials, ..good() };
-        let cases = [
-            (Settings { pool_min: 0, ..good() }, "pool_min"),
-            (Settings { pool_min: 5, pool_max: 4, ..good() }, "pool_max"),
-            (Settings { inbox_prefix: "a..b".into(), ..good() }, "inbox_prefix"),
-            (Settings { inbox_prefix: "a.*".into(), ..good() }, "inbox_prefix"),
-            (Settings { inbox_slots_max: 0, ..good() }, "inbox_slots_max"),
-            (Settings { ping_interval: Duration::ZERO, ..good() }, "ping_interval"),
-            (tls(Tls { ca: Some(missing.clone()), ..Tls::default() }), "tls.ca"),
-            (tls(Tls { ca: Some(text.clone()), ..Tls::default() }), "tls.ca"),
-            (tls(Tls { key: Some(text.clone()), ..Tls::default() }), "tls.certificate"),
-            (tls(Tls { certificate: Some(text.clone()), ..Tls::default() }), "tls.key"),
-            (credentials(Credentials::NkeySeed("SUX".into())), "credentials.nkey_seed"),
-            (
-                credentials(Credentials::NkeySeed(nkeys::KeyPair::new_account().seed().unwrap())),
-                "credentials.nkey_seed",
-            ),
-            (credentials(Credentials::CredentialsFile(missing)), "credentials.file"),
-            (credentials(Credentials::CredentialsFile(text)), "credentials.file"),
-            (credentials(Credentials::CredentialsText(String::new())), "credentials.text"),
-        ];
-        for (settings, setting) in cases {
-            assert_eq!(settings.check().unwrap_err().setting, setting, "{settings:?}");
-        }
-        let seed = nkeys::KeyPair::new_user().seed().unwrap();
-        assert_eq!(credentials(Credentials::NkeySeed(seed)).check(), Ok(()));
     }
 }

@@ -3,14 +3,17 @@
 //!
 //! It exists before the connection does, because the library's callback needs it to make one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_nats::{Event, ServerError, Subscriber};
 use contract::{Error, Kind, Pattern};
 use futures_util::StreamExt as _;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Counts;
@@ -18,12 +21,21 @@ use super::feed::Feed;
 use super::inbox::{Fault, Inbox};
 use super::violation::Violation;
 
+/// The least time between two looks for the requests that the server did not permit: each look goes over the
+/// whole inbox.
+const DENY_PAUSE: Duration = Duration::from_millis(10);
+/// Subjects not permitted that are remembered between two looks; requests on further ones time out.
+const DENIED_MAX: usize = 4_096;
+
 /// The signals of one connection.
 pub(super) struct Signals {
     inbox: Arc<Inbox>,
     wildcard: String,
     feeds: Mutex<HashMap<u64, (Pattern, Arc<Feed>)>>,
     next_feed: AtomicU64,
+    /// Subjects that the server did not permit publishing to, until their requests are told.
+    denied: Mutex<HashSet<Vec<u8>>>,
+    denying: Notify,
     /// No new work: the server is about to leave, or the pool needs fewer.
     pub(super) retiring: Turn,
     /// The connection is gone.
@@ -33,7 +45,7 @@ pub(super) struct Signals {
     pub(super) abandoned: CancellationToken,
     /// The server does not let us publish to our own inbox: no round trips.
     pub(super) mute: AtomicBool,
-    /// The server does not let us subscribe to our own inbox: no requests.
+    /// The server does not let us subscribe to our own inbox: no requests. Always retiring, too.
     pub(super) deaf: AtomicBool,
     counts: Arc<Counts>,
 }
@@ -74,6 +86,8 @@ impl Signals {
             inbox,
             feeds: Mutex::default(),
             next_feed: AtomicU64::new(0),
+            denied: Mutex::default(),
+            denying: Notify::new(),
             retiring: Turn::default(),
             ended: Turn::default(),
             abandoned: CancellationToken::new(),
@@ -107,13 +121,19 @@ impl Signals {
         self.counts.violations.increment();
         match violation {
             Violation::Publish(subject) => {
-                let requests = self.inbox.deny(subject);
-                tracing::debug!(subject, requests, "the NATS server does not permit publishing");
+                tracing::debug!(subject, "the NATS server does not permit publishing");
+                let mut denied = self.denied();
+                if denied.len() < DENIED_MAX {
+                    denied.insert(subject.as_bytes().to_vec());
+                }
+                drop(denied);
+                self.denying.notify_one();
             }
             Violation::Subscribe(pattern) if pattern == self.wildcard => {
                 self.deaf.store(true, Ordering::Relaxed);
                 self.inbox.close(Fault::Denied);
-                tracing::error!(pattern, "the NATS server does not permit subscribing to the reply inbox");
+                // The member finds another link, and tells.
+                self.retiring.take();
             }
             Violation::Subscribe(pattern) => {
                 tracing::debug!(pattern, "the NATS server does not permit subscribing");
@@ -143,6 +163,24 @@ impl Signals {
         self.end();
     }
 
+    /// Tells the requests whose subjects the server does not permit: the first at once, and as many as come
+    /// together at a time. Ends with the connection, or when the link is dropped.
+    pub(super) async fn deny_requests(self: Arc<Self>) {
+        let deny = async {
+            loop {
+                self.denying.notified().await;
+                let subjects = std::mem::take(&mut *self.denied());
+                self.inbox.deny(&subjects);
+                sleep(DENY_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = deny => {}
+            () = self.abandoned.cancelled() => {}
+            () = self.ended.taken() => {}
+        }
+    }
+
     /// Adds a subscription's feed; the number is for [`Self::forget`].
     pub(super) fn know(&self, pattern: Pattern, feed: Arc<Feed>) -> u64 {
         let id = self.next_feed.fetch_add(1, Ordering::Relaxed);
@@ -170,6 +208,10 @@ impl Signals {
         self.inbox.close(Fault::Lost);
     }
 
+    fn denied(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn feeds(&self) -> MutexGuard<'_, HashMap<u64, (Pattern, Arc<Feed>)>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,6 +226,7 @@ pub(super) fn denied() -> Error {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
+    use super::super::inbox::Purpose;
     use super::*;
 
     fn signals() -> Arc<Signals> {
@@ -220,6 +263,37 @@ mod tests {
         signals.hear(&violation("Permissions Violation for Subscription to \"a.>\""));
         assert!(refused.is_ended() && !other.is_ended());
         assert_eq!(signals.counts.violations.get(), 1);
+    }
+
+    #[test]
+    fn without_its_inbox_a_connection_takes_no_new_work() {
+        let signals = signals();
+        let text = format!("Permissions Violation for Subscription to \"{}\"", signals.wildcard);
+        signals.hear(&violation(&text));
+        assert!(signals.retiring.is_taken() && signals.deaf.load(Ordering::Relaxed));
+        assert!(!signals.ended.is_taken());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_violations_looks_over_the_inbox_now_and_then() {
+        let signals = signals();
+        let denying = tokio::spawn(signals.clone().deny_requests());
+        let register =
+            || signals.inbox.register(bytes::Bytes::from_static(b"work"), Purpose::Request).unwrap();
+        let refused = violation("Permissions Violation for Publish to \"work\"");
+        let (one, started) = (register(), tokio::time::Instant::now());
+        signals.hear(&refused);
+        assert_eq!(one.await.err(), Some(Fault::Denied));
+        assert_eq!(started.elapsed(), Duration::ZERO, "the first is told at once");
+        // What comes right behind is told together, one pause later.
+        let two = [register(), register()];
+        (0..1000).for_each(|_| signals.hear(&refused));
+        for ticket in two {
+            assert_eq!(ticket.await.err(), Some(Fault::Denied));
+            assert_eq!(started.elapsed().as_millis() / DENY_PAUSE.as_millis(), 1);
+        }
+        signals.hear(&Event::Disconnected);
+        denying.await.unwrap();
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use contract::{Delivery, DeliveryStream, Error, Event, Kind, Pattern, Reply, Subject};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::backoff::Backoff;
@@ -84,7 +84,7 @@ impl Task {
     }
 
     async fn keep_subscribed(&self, tell: oneshot::Sender<Result<(), Error>>) {
-        let Some(mut link) = self.pool.choose_for_subscription() else {
+        let Some(mut link) = self.pool.choose_for_subscription(None) else {
             let _ = tell.send(Err(self.pool.unavailable()));
             return;
         };
@@ -103,17 +103,22 @@ impl Task {
         if tell.send(Ok(())).is_err() {
             return;
         }
+        let mut backoff = Backoff::new(self.pool.settings.reconnect_delay_max);
         loop {
+            let since = Instant::now();
             let next = match self.fetch(&link, &mut subscription).await {
                 Next::Link(next) => Some(next),
-                Next::Lost => None,
+                Next::Lost => {
+                    backoff.settle(since.elapsed());
+                    None
+                }
                 Next::Ended => return,
             };
             // The old subscription ends before the new one begins: a message may be lost between them, and
             // the gap says so; that one comes twice is what nobody could tell.
             drop(subscription);
             self.feed.gap();
-            (link, subscription) = self.enter_again(next).await;
+            (link, subscription) = self.enter_again(next, link, &mut backoff).await;
         }
     }
 
@@ -135,17 +140,26 @@ impl Task {
         }
     }
 
-    /// Subscribes on the next link, or on any that comes, until it succeeds.
-    async fn enter_again(&self, mut next: Option<Arc<Link>>) -> (Arc<Link>, Subscription) {
-        let mut backoff = Backoff::new(self.pool.settings.reconnect_delay_max);
+    /// Subscribes on the next link, or on any that comes, until it succeeds. Every try but one on a link that was
+    /// waiting comes after a pause, and the link that failed last is taken only if there is no other.
+    async fn enter_again(
+        &self,
+        mut next: Option<Arc<Link>>,
+        mut failed: Arc<Link>,
+        backoff: &mut Backoff,
+    ) -> (Arc<Link>, Subscription) {
         loop {
-            let link = match next.take() {
-                Some(link) => link,
-                None => self.pool.wait_for_subscription().await,
+            let link = if let Some(link) = next.take() {
+                link
+            } else {
+                sleep(backoff.next()).await;
+                // Held only if it is good still: a link lives as long as someone holds it.
+                let avoid = failed.is_fresh().then_some(failed);
+                self.pool.wait_for_subscription(avoid.as_ref()).await
             };
             match self.enter(&link).await {
                 Ok(subscription) => return (link, subscription),
-                Err(_) => sleep(backoff.next()).await,
+                Err(_) => failed = link,
             }
         }
     }
@@ -153,7 +167,7 @@ impl Task {
     /// Resolves when the link retires and there is another one.
     async fn next_link(&self, link: &Link) -> Arc<Link> {
         link.retiring().await;
-        self.pool.wait_for_subscription().await
+        self.pool.wait_for_subscription(None).await
     }
 
     async fn enter(&self, link: &Arc<Link>) -> Result<Subscription, RoundTripError> {

@@ -1,0 +1,146 @@
+//! The bytes that wait in a link's queue, from the hand-over until they are written to the socket.
+//!
+//! The library bounds its queue by commands only, and the door's charge for a payload ends with the answer,
+//! which may be a timeout: while a server stands still, large messages would pile up beyond every limit. The
+//! library says nothing of what left its queue, but drops a payload when it is written. So a payload goes
+//! in inside an owner that gives its bytes back when it is dropped. Small messages have no owner, to save its
+//! allocation: they are bounded by the number of commands.
+
+use std::sync::Arc;
+
+use async_nats::message::OutboundMessage;
+use bytes::Bytes;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+/// Messages of at most so many bytes, headers included, are not counted.
+pub(super) const UNCOUNTED_BYTES_MAX: usize = 4096;
+
+/// The room for queued bytes of one link.
+pub(super) struct Queue {
+    room: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+/// There is no room now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+impl Queue {
+    /// Room for `bytes_max` bytes; a single message that is larger fits when nothing else is queued.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.clamp(1, u32::MAX as usize);
+        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+    }
+
+    /// Bytes queued, without small messages.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes_max - self.room.available_permits()
+    }
+
+    /// Takes room for a message at once, or not at all.
+    pub(super) fn admit(&self, message: OutboundMessage) -> Result<OutboundMessage, Full> {
+        let Some(bytes) = self.counted(&message) else { return Ok(message) };
+        match self.room.clone().try_acquire_many_owned(bytes) {
+            Ok(permit) => Ok(owned(message, permit)),
+            Err(_) => Err(Full),
+        }
+    }
+
+    /// Takes room for a message, and waits for it behind those who wait already. Small messages do not wait.
+    pub(super) async fn wait(&self, message: OutboundMessage) -> OutboundMessage {
+        let Some(bytes) = self.counted(&message) else { return message };
+        let permit: Result<_, AcquireError> = self.room.clone().acquire_many_owned(bytes).await;
+        owned(message, permit.expect("the semaphore is never closed"))
+    }
+
+    /// The bytes that count, as far as they fit at all; `None` for a small message.
+    fn counted(&self, message: &OutboundMessage) -> Option<u32> {
+        let headers = message.headers.as_ref().map_or(0, |headers| {
+            let text = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
+            let values = headers.iter().flat_map(|(name, values)| {
+                values.iter().map(move |value| text(name.as_ref(), value.as_str()))
+            });
+            values.sum()
+        });
+        let bytes = message.payload.len() + headers;
+        let fits = || u32::try_from(bytes.min(self.bytes_max)).expect("bytes_max fits");
+        (bytes > UNCOUNTED_BYTES_MAX).then(fits)
+    }
+}
+
+/// A payload that gives its room back when it is dropped.
+struct Owned {
+    payload: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.payload
+    }
+}
+
+fn owned(message: OutboundMessage, permit: OwnedSemaphorePermit) -> OutboundMessage {
+    let payload = Bytes::from_owner(Owned { payload: message.payload, _permit: permit });
+    OutboundMessage { payload, ..message }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn message(bytes: usize) -> OutboundMessage {
+        OutboundMessage { subject: "a".into(), reply: None, payload: vec![b'x'; bytes].into(), headers: None }
+    }
+
+    #[test]
+    fn bytes_count_until_the_payload_is_dropped() {
+        let queue = Queue::new(20_000);
+        let (one, two) = (queue.admit(message(9_000)).unwrap(), queue.admit(message(9_000)).unwrap());
+        assert_eq!(queue.bytes(), 18_000);
+        assert!(queue.admit(message(9_000)).is_err());
+        let payload = one.payload.clone();
+        drop(one);
+        assert_eq!(queue.bytes(), 18_000, "a clone of it is still there");
+        assert_eq!(payload.len(), 9_000);
+        drop((payload, two));
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn small_messages_are_free_and_large_headers_are_not() {
+        let queue = Queue::new(10_000);
+        let small = queue.admit(message(UNCOUNTED_BYTES_MAX)).unwrap();
+        assert_eq!(queue.bytes(), 0);
+        let mut headers = HeaderMap::new();
+        headers.insert("X", "y".repeat(5_000));
+        let large = queue.admit(OutboundMessage { headers: Some(headers), ..message(0) }).unwrap();
+        assert_eq!(queue.bytes(), 5_005);
+        drop((small, large));
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn a_message_over_the_bound_fits_alone() {
+        let queue = Queue::new(10_000);
+        let giant = queue.admit(message(1_000_000)).unwrap();
+        assert!(queue.admit(message(5_000)).is_err());
+        drop(giant);
+        assert!(queue.admit(message(5_000)).is_ok());
+    }
+
+    #[test]
+    fn who_waits_comes_before_who_asks_at_once() {
+        let queue = Queue::new(10_000);
+        let held = queue.admit(message(8_000)).unwrap();
+        let mut waiting = Box::pin(queue.wait(message(6_000)));
+        assert!((&mut waiting).now_or_never().is_none());
+        drop(held);
+        assert!(queue.admit(message(5_000)).is_err(), "the room is promised");
+        let came = waiting.now_or_never().unwrap();
+        assert_eq!(came.payload.len(), 6_000);
+    }
+}

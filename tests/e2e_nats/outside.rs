@@ -1,0 +1,92 @@
+//! The outside party: services that answer on NATS, and how a gateway is put in front of them.
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::gateway::{Gateway, PATIENCE, Start};
+use crate::nats_server::NatsServer;
+
+/// Where version 1 sends its tasks.
+pub(crate) const DECIDE: &str = "beamline.router.v1.decide";
+
+/// How many connections a gateway of [`in_front_of`] keeps; it opens no more, so that what it holds can be compared.
+const CONNECTIONS: f64 = 2.0;
+
+/// A gateway for this server, which it need not reach; told by the variable that the predecessor had.
+pub(crate) fn in_front_of(server: &NatsServer) -> Start {
+    let start = Gateway::with().environment("NATS_URL", &server.url());
+    start.set("nats.reconnect_delay_ms_max=100").set("nats.pool_connections_max=2")
+}
+
+/// Waits until every connection that the gateway keeps is there.
+pub(crate) fn until_connected(gateway: &Gateway) {
+    gateway.until("ipc_gateway_nats_connections{state=\"connected\"}", CONNECTIONS);
+}
+
+/// A client of the server. It ends with all that it listens to.
+pub(crate) struct Outside {
+    runtime: Runtime,
+    client: async_nats::Client,
+}
+
+impl Outside {
+    /// Connects.
+    pub(crate) fn of(server: &NatsServer) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let client = runtime.block_on(async_nats::connect(server.url())).unwrap();
+        Self { runtime, client }
+    }
+
+    /// Answers every request on `subject`; in force when this returns.
+    pub(crate) fn respond(&self, subject: &'static str, answer: impl Fn(Bytes) -> Bytes + Send + 'static) {
+        let Listening { mut subscriber, .. } = self.listen(subject);
+        let client = self.client.clone();
+        self.runtime.spawn(async move {
+            while let Some(Message { reply: Some(reply), payload, .. }) = subscriber.next().await {
+                client.publish(reply, answer(payload)).await.unwrap();
+            }
+        });
+    }
+
+    /// Listens, and answers nothing by itself; in force when this returns.
+    pub(crate) fn listen(&self, subject: &'static str) -> Listening<'_> {
+        let subscriber = self.runtime.block_on(async {
+            let subscriber = self.client.subscribe(subject).await.unwrap();
+            // A message that comes back says that the server has read the subscription.
+            let inbox = self.client.new_inbox();
+            let mut back = self.client.subscribe(inbox.clone()).await.unwrap();
+            self.client.publish(inbox, Bytes::new()).await.unwrap();
+            back.next().await.unwrap();
+            subscriber
+        });
+        Listening { outside: self, subscriber }
+    }
+}
+
+/// A subscription.
+pub(crate) struct Listening<'outside> {
+    outside: &'outside Outside,
+    subscriber: Subscriber,
+}
+
+impl Listening<'_> {
+    /// The next message.
+    pub(crate) fn next(&mut self) -> Message {
+        let next = async { timeout(PATIENCE, self.subscriber.next()).await };
+        self.outside.runtime.block_on(next).expect("a message comes").unwrap()
+    }
+
+    /// Answers a message.
+    pub(crate) fn answer(&self, message: &Message, payload: impl Into<Bytes>) {
+        let reply = message.reply.clone().unwrap();
+        self.outside.runtime.block_on(self.outside.client.publish(reply, payload.into())).unwrap();
+    }
+
+    /// Sees that what was answered has left.
+    pub(crate) fn flush(&self) {
+        self.outside.runtime.block_on(self.outside.client.flush()).unwrap();
+    }
+}
