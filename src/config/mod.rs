@@ -31,6 +31,7 @@ mod sections;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod value;
 mod web_socket;
 
