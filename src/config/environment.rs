@@ -8,9 +8,10 @@ use std::ffi::OsString;
 use super::candidate::{Candidate, Content, Rank};
 use super::file::{ROUTE_NAME, is_route_name};
 use super::key::{ENVIRONMENT_PREFIX, Key, OldName, own_name};
-use super::keys::{KEYS, UNUSED_NAMES, UNUSED_PREFIX};
+use super::keys::KEYS;
 use super::problem::{Problem, Source, did_you_mean};
 use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS};
+use super::unused::{UNUSED_NAMES, UNUSED_PREFIX};
 use super::value::{Kind, Value};
 
 /// Names and values.

@@ -230,12 +230,8 @@ pub static KEYS: &[Key] = &[
         "Fragments of one message; more of them close with 1008.",
     )
     .default_to("4096"),
-    Key::new(
-        "websocket.message_timeout_ms",
-        TIMEOUT_MS,
-        "How long a message may take, from its first byte to its last.",
-    )
-    .default_to("30000"),
+    Key::new("websocket.message_timeout_ms", TIMEOUT_MS, "How long one message may take to arrive.")
+        .default_to("30000"),
     Key::new(
         "websocket.pings_per_second_max",
         int(1, 10_000, "pings"),
@@ -497,14 +493,3 @@ pub(super) const BURST: Kind = int(0, 10_000_000, "requests, 0 = the same as the
 pub(super) const QUEUE_MESSAGES: Kind = int(1, 1_048_576, "messages");
 /// Bytes that one listener's queue may hold; shared with the routes. The newest message is kept in any case.
 pub(super) const QUEUE_BYTES: Kind = int(1024, 1024 * MIB, "bytes");
-
-/// Names of the predecessor whose features this version does not have: setting one is told, never ignored
-/// silently.
-pub(super) const UNUSED_NAMES: &[(&str, &str)] = &[
-    ("GATEWAY_RATE_LIMIT_REDIS_URI", "shared rate limits"),
-    ("GATEWAY_REDIS_URL", "shared rate limits"),
-    ("OTLP_ENDPOINT", "trace export"),
-];
-
-/// The start of further such names.
-pub(super) const UNUSED_PREFIX: (&str, &str) = ("OTEL_", "trace export");

@@ -31,8 +31,9 @@ mod sections;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod value;
-mod websocket;
+mod web_socket;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub use secret::Secret;
 pub use sections::{Admin, Backend, Embedded, Hub, Ipc, Limits};
 pub use sources::{Flag, MissingFiles, Sources};
 pub use value::{Kind, Value};
-pub use websocket::WebSocket;
+pub use web_socket::WebSocket;
 
 /// All settings, typed and checked. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq)]

@@ -213,6 +213,12 @@ impl Gateway {
         Start::default().gateway()
     }
 
+    /// What it printed when it was there.
+    #[allow(dead_code, reason = "for the tests of the WebSocket door, which share this file")]
+    pub(crate) fn banner(&self) -> &str {
+        &self.banner
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Value as Json;
 
 use super::super::key::own_name;
-use super::super::keys::UNUSED_NAMES;
 use super::super::route_keys::BUILT_IN_ROUTES;
+use super::super::unused::UNUSED_NAMES;
 use super::*;
 use crate::cli::check::GOOD;
 use crate::cli::show::{Form, show};

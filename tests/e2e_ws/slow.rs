@@ -1,0 +1,91 @@
+//! A peer that does not read costs its own queue: it is told exactly what it lost, and nobody else waits.
+
+use serde_json::json;
+
+use crate::peer::{Peer, TEXT, frame};
+use crate::running::Running;
+
+/// Messages published, and in how many steps of how many.
+const STEPS: u64 = 60;
+const STEP: u64 = 32;
+/// Peers that read.
+const READERS: usize = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_never_reads_is_told_its_exact_gap_and_the_others_get_everything() {
+    let gateway = Running::start(&[
+        ("hub.queue_messages_max", "64"),
+        // Longer than a busy machine takes for all of this.
+        ("websocket.write_timeout_ms", "300000"),
+    ])
+    .await;
+    let subscribe = "{\"op\":\"subscribe\",\"id\":1,\"subject\":\"flood\"}";
+    let mut slow = Peer::open_small(gateway.http, "ipc-gateway.v1+json").await;
+    slow.say(subscribe).await;
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = gateway.peer().await;
+        reader.say(subscribe).await;
+        assert_eq!(reader.json().await["op"], "accepted");
+        readers.push(reader);
+    }
+    gateway.until("streams", i64::try_from(READERS).unwrap() + 1).await;
+    let mut publisher = gateway.peer().await;
+    let filler = "x".repeat(1500);
+    for step in 0..STEPS {
+        let mut bytes = Vec::new();
+        for number in step * STEP..(step + 1) * STEP {
+            let payload = json!({"number": number, "filler": filler});
+            let publish = json!({"op": "publish", "subject": "flood", "payload": payload}).to_string();
+            bytes.extend_from_slice(&frame(TEXT, publish.as_bytes()));
+        }
+        publisher.send_bytes(&bytes).await;
+        for reader in &mut readers {
+            for number in step * STEP..(step + 1) * STEP {
+                let (_, delivery) = reader.frame().await;
+                let expected = format!("\"number\":{number}}}}}");
+                let found = delivery.ends_with(expected.as_bytes());
+                assert!(found, "number {number}: {}", String::from_utf8_lossy(&delivery));
+            }
+        }
+    }
+    // Now the slow one reads: what was kept for it is in order, and every hole has its exact size.
+    assert_eq!(slow.json().await["op"], "accepted");
+    let (mut next, mut lost) = (0, 0);
+    while next < STEPS * STEP {
+        let told = slow.json().await;
+        if told["op"] == "gap" {
+            let gap = told["lost"].as_u64().unwrap_or_else(|| panic!("{told}"));
+            next += gap;
+            lost += gap;
+        } else {
+            assert_eq!(told["payload"]["number"], next, "{told}");
+            next += 1;
+        }
+    }
+    println!("lost {lost} of {} while it did not read", STEPS * STEP);
+    assert!(next == STEPS * STEP && lost > 0, "it fell behind, and is even now");
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_is_dropped_after_a_while() {
+    let gateway = Running::start(&[("websocket.write_timeout_ms", "300")]).await;
+    let mut deaf = Peer::open_small(gateway.http, "ipc-gateway.v1+json").await;
+    let large = "x".repeat(1 << 20);
+    let request =
+        |id| json!({"op": "request", "id": id, "subject": "demo.echo", "payload": large}).to_string();
+    // As many answers as fit nobody's socket buffer.
+    for id in 0..8 {
+        use tokio::io::AsyncWriteExt;
+        // It stops reading, too: then this is not taken either.
+        let send = deaf.0.get_mut().write_all(&frame(TEXT, request(id).as_bytes())).await;
+        if send.is_err() {
+            break;
+        }
+        if gateway.count("connections").await == 0 {
+            break;
+        }
+    }
+    gateway.until("connections", 0).await;
+    gateway.until("in_flight", 0).await;
+}
