@@ -1,6 +1,11 @@
 //! A session of the Unix socket costs at most one heap allocation a request: the copy of what was read, which
 //! outlives the read buffer. Counted on the thread that serves, with a client on another.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests state their expectations with unwrap, in functions they share too"
+)]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
