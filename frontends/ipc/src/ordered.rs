@@ -76,6 +76,11 @@ impl<P: Pipeline> Ordered<P> {
         self.places.len()
     }
 
+    /// Questions that the pipeline is working on.
+    pub(crate) fn asked(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Bytes of answers that wait for those before them.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiting.bytes()

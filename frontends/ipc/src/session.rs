@@ -34,6 +34,8 @@ use crate::raw::RawJson;
 /// Deliveries are taken from streams while less than this is unwritten; the rest waits in the streams' own
 /// bounded queues, which tell what they lose. Twice a default socket buffer would only add latency.
 const PUSH_BYTES_MAX: usize = 64 * 1024;
+/// Answers of this many bytes do not wait for others to be written with: a write of its own is then worth it.
+const GATHER_BYTES_MAX: usize = 16 * 1024;
 /// How often a peer that is not being read from is looked at: nothing else would tell that it vanished.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How long a peer that was told an error gets to read it before the connection is closed under it.
@@ -98,6 +100,10 @@ impl Speech {
     }
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one thing that happened, and they happen in any order"
+)]
 struct Session<P: Pipeline> {
     stream: UnixStream,
     gate: Gate<P>,
@@ -116,6 +122,8 @@ struct Session<P: Pipeline> {
     ending: bool,
     draining: bool,
     drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether the answers in the outbox have waited for others already.
+    gathered: bool,
     partial: Partial,
     read_deadline: Option<Pin<Box<Sleep>>>,
     watch: Option<Pin<Box<Sleep>>>,
@@ -143,6 +151,7 @@ impl<P: Pipeline> Session<P> {
             ended: false,
             ending: false,
             draining: false,
+            gathered: false,
             partial: Partial::Nothing,
             read_deadline: None,
             watch: None,
@@ -158,6 +167,14 @@ impl<P: Pipeline> Session<P> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS_MAX {
             let mut moved = self.poll_answers(context);
+            if moved && self.gathers() {
+                // More answers are on their way and mostly arrive together: one turn of the others later they
+                // leave in one write.
+                self.gathered = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.gathered = false;
             moved |= self.poll_pushes(context);
             match self.poll_write(context) {
                 Ok(wrote) => moved |= wrote,
@@ -189,6 +206,12 @@ impl<P: Pipeline> Session<P> {
         }
         context.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether answers wait for those behind them, once, before they are written.
+    fn gathers(&self) -> bool {
+        let asked = self.ordered.asked() + self.conversation.as_ref().map_or(0, |talk| talk.in_flight());
+        !self.gathered && asked > 0 && self.outbox.bytes() < GATHER_BYTES_MAX
     }
 
     /// Whether there is room for what the peer may say.

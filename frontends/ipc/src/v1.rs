@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use contract::{Error, Event, Kind, Message, MessageType, Outcome, Pattern};
+use contract::{Delivery, Error, Event, Format, Kind, Message, MessageType, Outcome, Pattern};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -146,22 +146,17 @@ impl Version1 {
         let name = quoted(stream);
         match push {
             Push::Event(Event::Delivery(delivery)) => {
-                let start = format!("{{\"stream\":{name},\"subject\":{},", quoted(delivery.subject.as_str()));
-                let (key, payload, end) = if json::validate(&delivery.payload).is_ok() {
-                    ("\"payload\":", delivery.payload.clone(), "}")
-                } else {
-                    ("\"payload_base64\":\"", STANDARD.encode(&delivery.payload).into(), "\"}")
-                };
-                let bytes = start.len() + key.len() + payload.len() + end.len();
+                let start = format!("{{\"stream\":{name}");
+                // Looked at and encoded once, for however many listeners.
+                let rest = delivery.encoded(Format::Ipc1, delivery_rest);
+                let bytes = start.len() + rest.len();
                 if bytes > PAYLOAD_BYTES_MAX {
                     // It fits no frame: lost, and told.
                     return put(outbox, kind::STREAM_DATA, gap(&name, Some(1)).into());
                 }
                 outbox.copy(&frame::header(kind::STREAM_DATA, bytes));
                 outbox.copy(start.as_bytes());
-                outbox.copy(key.as_bytes());
-                outbox.share(payload);
-                outbox.copy(end.as_bytes());
+                outbox.share(rest);
             }
             Push::Event(Event::Gap { lost }) => {
                 put(outbox, kind::STREAM_DATA, gap(&name, lost.map(u64::from)).into());
@@ -176,6 +171,18 @@ impl Version1 {
             }
         }
     }
+}
+
+/// What is behind the name of the stream in the frame of a delivery.
+fn delivery_rest(delivery: &Delivery) -> Bytes {
+    let subject = quoted(delivery.subject.as_str());
+    let payload = &delivery.payload;
+    let (key, payload, end): (_, Cow<'_, [u8]>, _) = if json::validate(payload).is_ok() {
+        ("payload\":", Cow::Borrowed(payload), "}")
+    } else {
+        ("payload_base64\":\"", Cow::Owned(STANDARD.encode(payload).into_bytes()), "\"}")
+    };
+    [b",\"subject\":", subject.as_bytes(), b",\"", key.as_bytes(), &payload, end.as_bytes()].concat().into()
 }
 
 /// `null` when nobody can know how many.

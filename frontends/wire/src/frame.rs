@@ -207,7 +207,7 @@ impl Decoder {
             return Some(self.frame(kind, Bytes::new(), None));
         }
         Some(match self.budget.charge(need) {
-            Some(charge) => self.frame(kind, Bytes::copy_from_slice(payload), Some(charge)),
+            Some(charge) => self.frame(kind, copy(payload), Some(charge)),
             None => self.skipped(kind, Bytes::copy_from_slice(&payload[..need.min(START_BYTES)])),
         })
     }
@@ -234,6 +234,32 @@ impl Decoder {
 
     fn is_hollow(&self, kind: u8) -> bool {
         self.version == Some(HOLLOW.0) && kind == HOLLOW.1
+    }
+}
+
+/// A copy that costs one allocation, also once it is sliced: plain [`Bytes`] allocate a second time for their
+/// first slice, and a message of version 2 is taken apart by slicing. Each size has room for the headers and
+/// the subject beside a payload of a power of two.
+fn copy(body: &[u8]) -> Bytes {
+    struct Inline<const N: usize> {
+        bytes: [u8; N],
+        len: usize,
+    }
+    impl<const N: usize> AsRef<[u8]> for Inline<N> {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes[..self.len]
+        }
+    }
+    fn inline<const N: usize>(body: &[u8]) -> Bytes {
+        let mut bytes = [0; N];
+        bytes[..body.len()].copy_from_slice(body);
+        Bytes::from_owner(Inline { bytes, len: body.len() })
+    }
+    match body.len() {
+        0..=256 => inline::<256>(body),
+        257..=1280 => inline::<1280>(body),
+        1281..=4096 => inline::<4096>(body),
+        _ => Bytes::copy_from_slice(body),
     }
 }
 

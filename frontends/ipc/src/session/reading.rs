@@ -2,13 +2,14 @@
 //! within a message.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
 use contract::{Error, Kind, Outcome, Pipeline, Target};
 use futures_util::FutureExt;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 use wire::Outbound;
@@ -29,7 +30,7 @@ impl<P: Pipeline> Session<P> {
         }
         loop {
             std::task::ready!(self.stream.poll_read_ready(context))?;
-            match self.read() {
+            match self.read(context) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
@@ -38,7 +39,7 @@ impl<P: Pipeline> Session<P> {
         }
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    fn read(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         // A large body is read straight into its own buffer.
         if let Speech::Framed(dialect) = &mut self.speech
             && let Some((body, most)) = dialect.decoder().body(self.pool.bytes())
@@ -57,7 +58,13 @@ impl<P: Pipeline> Session<P> {
         }
         // The buffer is held for this call only: an idle connection has none.
         let mut buffer = self.pool.take();
-        let read = self.stream.try_read(&mut buffer)?;
+        let mut bytes = ReadBuf::new(&mut buffer);
+        // Unlike `try_read`, this knows after a short read that the socket is empty, without asking the system.
+        let Poll::Ready(outcome) = Pin::new(&mut self.stream).poll_read(context, &mut bytes) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        outcome?;
+        let read = bytes.filled().len();
         if read == 0 {
             return self.end_of_input();
         }
