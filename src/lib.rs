@@ -14,7 +14,7 @@
 //! | [`identity`] | who a peer is |
 //! | [`config`] | configuration: sources, checks, the typed result |
 //! | [`admin`], [`metrics`], [`telemetry`] | what an operator sees |
-//! | [`client`], [`bench`] | a client of a running gateway, and the benchmark made of it |
+//! | [`client`], [`bench`](mod@bench) | a client of a running gateway, and the benchmark made of it |
 //! | [`cli`] | the command line |
 
 pub mod admin;
