@@ -1,7 +1,8 @@
 //! From what a peer is told to a frame, without an allocation: sizes first, then the pieces in order.
 
-use bytes::Bytes;
-use contract::{Error, Headers, Kind, Outcome};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+use contract::{Delivery, Error, Format, Headers, Kind, Outcome};
 
 use super::{FIXED_BYTES, VERSION, flag, kind, tag};
 use crate::frame::{HEADER_BYTES, header};
@@ -32,14 +33,15 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
             }
         }
         Outbound::Error { id, error } => frame.error(*id, error),
-        // Not kept encoded for the next listener: copying these few fields again costs less than keeping them.
         Outbound::Delivery { id, delivery } => {
-            let subject = delivery.subject.as_str().as_bytes();
-            let position = delivery.position.as_deref().map(|position| (tag::POSITION, position));
-            let fields = [Some((tag::SUBJECT, subject)), position];
-            let headers = Some(&delivery.headers);
-            if frame.put(kind::DELIVERY, 0, Some(id), &fields, headers, &delivery.payload).is_err() {
-                frame.gap(id, Some(1));
+            // The fields are encoded once for all listeners; the payload is shared as it is.
+            let fields = delivery.encoded(Format::Ipc2, fields_of);
+            match frame.begin(kind::DELIVERY, 0, Some(id), fields.len(), delivery.payload.len()) {
+                Ok(()) => {
+                    frame.sink.copy(&fields);
+                    frame.payload(&delivery.payload);
+                }
+                Err(TooLarge) => frame.gap(id, Some(1)),
             }
         }
         Outbound::Gap { id, lost } => frame.gap(id, lost.map(u64::from)),
@@ -105,11 +107,25 @@ impl<S: Sink> Frame<'_, S> {
         headers: Option<&Headers>,
         payload: &Bytes,
     ) -> Result<(), TooLarge> {
-        let headers = || headers.into_iter().flat_map(Headers::iter).filter(|(name, _)| fits(name));
         let of_fields: usize = fields.iter().flatten().map(|(_, value)| 3 + value.len()).sum();
-        let of_headers: usize = headers().map(|(name, value)| 3 + 1 + name.len() + value.len()).sum();
-        let fields_bytes = u16::try_from(of_fields + of_headers).map_err(|_| TooLarge)?;
-        let body_bytes = FIXED_BYTES + usize::from(fields_bytes) + payload.len();
+        let of_headers: usize = passing(headers).map(|(name, value)| 3 + 1 + name.len() + value.len()).sum();
+        self.begin(kind, flags, id, of_fields + of_headers, payload.len())?;
+        self.fields(fields, headers);
+        self.payload(payload);
+        Ok(())
+    }
+
+    /// Writes all that stands before the fields of a frame, or nothing if the frame would be too large.
+    fn begin(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        id: Option<&Id>,
+        fields_bytes: usize,
+        payload_bytes: usize,
+    ) -> Result<(), TooLarge> {
+        let fields_bytes = u16::try_from(fields_bytes).map_err(|_| TooLarge)?;
+        let body_bytes = FIXED_BYTES + usize::from(fields_bytes) + payload_bytes;
         if HEADER_BYTES + body_bytes > self.frame_bytes_max {
             return Err(TooLarge);
         }
@@ -124,20 +140,26 @@ impl<S: Sink> Frame<'_, S> {
         fixed[8..16].copy_from_slice(&number.to_be_bytes());
         fixed[16..].copy_from_slice(&fields_bytes.to_be_bytes());
         self.sink.copy(&fixed);
+        Ok(())
+    }
+
+    fn fields(&mut self, fields: &[Field<'_>], headers: Option<&Headers>) {
         for (tag, value) in fields.iter().flatten() {
             self.field(*tag, value.len());
             self.sink.copy(value);
         }
-        for (name, value) in headers() {
+        for (name, value) in passing(headers) {
             self.field(tag::HEADER, 1 + name.len() + value.len());
             self.sink.copy(&[u8::try_from(name.len()).expect("long names are left out")]);
             self.sink.copy(name.as_bytes());
             self.sink.copy(value.as_bytes());
         }
+    }
+
+    fn payload(&mut self, payload: &Bytes) {
         if !payload.is_empty() {
             self.sink.share(payload.clone());
         }
-        Ok(())
     }
 
     fn field(&mut self, tag: u8, bytes: usize) {
@@ -146,10 +168,26 @@ impl<S: Sink> Frame<'_, S> {
     }
 }
 
-fn fits(name: &str) -> bool {
-    let fits = name.len() <= HEADER_NAME_BYTES_MAX;
+/// The fields of a delivery, which are the same for whoever gets it.
+fn fields_of(delivery: &Delivery) -> Bytes {
+    let subject = delivery.subject.as_str().as_bytes();
+    let position = delivery.position.as_deref().map(|position| (tag::POSITION, position));
+    let mut bytes = BytesMut::new();
+    Frame { frame_bytes_max: usize::MAX, sink: &mut bytes }
+        .fields(&[Some((tag::SUBJECT, subject)), position], Some(&delivery.headers));
+    bytes.freeze()
+}
+
+/// The headers that fit their field, whose length has 16 bits, and so has the name's 8.
+fn passing(headers: Option<&Headers>) -> impl Iterator<Item = (&ByteString, &ByteString)> {
+    headers.into_iter().flat_map(Headers::iter).filter(|(name, value)| fits(name, value))
+}
+
+fn fits(name: &str, value: &str) -> bool {
+    let bytes = 1 + name.len() + value.len();
+    let fits = name.len() <= HEADER_NAME_BYTES_MAX && u16::try_from(bytes).is_ok();
     if !fits {
-        tracing::debug!(bytes = name.len(), "a header whose name is too long for version 2 was left out");
+        tracing::debug!(bytes, "a header that is too long for version 2 was left out");
     }
     fits
 }

@@ -144,6 +144,19 @@ fn expected(payload: &[u8]) -> Option<Value> {
     (!payload.is_empty()).then(|| json.unwrap_or_else(|| payload.to_vec().into()))
 }
 
+/// A responder's own error header may be of any length.
+#[test]
+fn a_header_too_long_for_its_field_is_left_out() {
+    let mut headers = Headers::new();
+    headers.append_past_limits("A", "x".repeat(70_000)).unwrap();
+    headers.append_past_limits("B", "1").unwrap();
+    let delivery = Arc::new(Delivery::new(Subject::from_static("a"), headers, Bytes::new()));
+    let (heard, _) =
+        written(&Outbound::Delivery { id: &Id::Number(1), delivery: &delivery }, FRAME_BYTES_MAX);
+    let Heard::Delivery { delivery, .. } = heard else { panic!("{heard:?}") };
+    assert_eq!(delivery.headers.iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["B"]);
+}
+
 proptest! {
     #[test]
     fn what_a_client_says_is_understood(message in inbound()) {
