@@ -4,7 +4,7 @@
 
 use super::environment::old_names_of;
 use super::key::{Key, OldName};
-use super::keys::{KEYS, SECTIONS};
+use super::keys::SECTIONS;
 use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS, route_default};
 use super::value::Value;
 
@@ -29,13 +29,13 @@ const WIDTH: usize = 110;
 /// The whole file.
 pub fn defaults() -> String {
     let mut text = HEAD.to_owned();
-    for (section, heading) in SECTIONS {
+    for section in SECTIONS {
         text.push_str("\n\n");
-        comment(&mut text, heading);
-        if !section.is_empty() {
-            table(&mut text, section);
+        comment(&mut text, section.heading);
+        if !section.name.is_empty() {
+            table(&mut text, section.name);
         }
-        for key in KEYS.iter().filter(|key| key.section() == *section) {
+        for key in section.keys {
             describe(&mut text, key, key.old_names);
             assign(&mut text, key.name(), key, key.default);
         }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use super::candidate::{Candidate, Content, Rank};
 use super::file::{ROUTE_NAME, is_route_name};
 use super::key::{ENVIRONMENT_PREFIX, Key, OldName, own_name};
-use super::keys::KEYS;
+use super::keys::keys;
 use super::problem::{Problem, Source, did_you_mean};
 use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS};
 use super::unused::{UNUSED_NAMES, UNUSED_PREFIX};
@@ -148,7 +148,7 @@ impl Heard {
 
 /// Every key that has old names, with its full path.
 fn old_names() -> impl Iterator<Item = (String, &'static Key, &'static [OldName])> {
-    let fixed = KEYS.iter().map(|key| (key.path.to_owned(), key, key.old_names));
+    let fixed = keys().map(|key| (key.path.to_owned(), key, key.old_names));
     let of_routes = BUILT_IN_ROUTES.iter().flat_map(|route| {
         route.old_names.iter().map(|(name, names)| {
             let key =
@@ -169,8 +169,7 @@ pub(super) fn old_names_of(path: &str) -> &'static [OldName] {
 fn find_own(rest: &str, routes: &BTreeSet<String>) -> Option<(String, &'static Key, bool)> {
     let exact = |rest: &str| match rest.strip_prefix("ROUTES__") {
         Some(route) => find_route_key(route, routes),
-        None => KEYS
-            .iter()
+        None => keys()
             .find(|key| own_name(key.path)[ENVIRONMENT_PREFIX.len()..] == *rest)
             .map(|key| (key.path.to_owned(), key)),
     };
@@ -202,8 +201,8 @@ fn route_of(path: &str) -> Option<&str> {
 fn suggest_own(name: &str) -> String {
     let rest = &name[ENVIRONMENT_PREFIX.len()..].to_ascii_uppercase();
     let bare = |name: String| name[ENVIRONMENT_PREFIX.len()..].to_owned();
-    let mut known: Vec<String> = KEYS.iter().map(|key| bare(own_name(key.path))).collect();
-    let files = KEYS.iter().filter(|key| key.may_be_file());
+    let mut known: Vec<String> = keys().map(|key| bare(own_name(key.path))).collect();
+    let files = keys().filter(|key| key.may_be_file());
     known.extend(files.map(|key| format!("{}_FILE", bare(own_name(key.path)))));
     if let Some((route, _)) = rest.strip_prefix("ROUTES__").and_then(|rest| rest.rsplit_once("__")) {
         known.extend(

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::candidate::{Candidate, Rank};
 use super::key::Key;
-use super::keys::{KEYS, SECTIONS};
+use super::keys::{SECTIONS, keys};
 use super::problem::{Problem, Source, did_you_mean};
 use super::route_keys::ROUTE_KEYS;
 
@@ -90,17 +90,18 @@ impl Reader<'_> {
     }
 
     fn read_top(&mut self, table: &DeTable<'_>) {
+        let all: Vec<_> = keys().collect();
         for (name, value) in table {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             match value.get_ref() {
                 DeValue::Table(routes) if name == "routes" => self.read_routes(routes),
-                DeValue::Table(section) if SECTIONS.iter().any(|(known, _)| *known == name) => {
-                    self.read_section(KEYS, name, name, section);
+                DeValue::Table(section) if SECTIONS.iter().any(|known| known.name == name) => {
+                    self.read_section(&all, name, name, section);
                 }
-                _ if KEYS.iter().any(|key| key.path == name) => {
-                    self.read_entry(KEYS, name, name, at, value.get_ref(), value.span());
+                _ if all.iter().any(|key| key.path == name) => {
+                    self.read_entry(&all, name, name, at, value.get_ref(), value.span());
                 }
-                _ if name == "routes" || SECTIONS.iter().any(|(known, _)| *known == name) => {
+                _ if name == "routes" || SECTIONS.iter().any(|known| known.name == name) => {
                     self.problem(
                         at,
                         Problem::new(name, "is a section, not a value").allowed(format!("[{name}]")),
@@ -108,8 +109,8 @@ impl Reader<'_> {
                 }
                 _ => {
                     let sections =
-                        SECTIONS.iter().map(|(section, _)| *section).filter(|name| !name.is_empty());
-                    let top = KEYS.iter().map(|key| key.path).filter(|path| !path.contains('.'));
+                        SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty());
+                    let top = all.iter().map(|key| key.path).filter(|path| !path.contains('.'));
                     let hint = did_you_mean(name, sections.chain(top).chain(["routes"]));
                     self.problem(at, Problem::new(name, format!("is not known{hint}")));
                 }
@@ -118,6 +119,7 @@ impl Reader<'_> {
     }
 
     fn read_routes(&mut self, routes: &DeTable<'_>) {
+        let keys: Vec<_> = ROUTE_KEYS.iter().collect();
         for (name, value) in routes {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             let path = format!("routes.{name}");
@@ -126,7 +128,7 @@ impl Reader<'_> {
                 self.problem(at, problem);
             } else if let DeValue::Table(table) = value.get_ref() {
                 self.document.routes.insert(name.to_owned());
-                self.read_section(ROUTE_KEYS, "", &path, table);
+                self.read_section(&keys, "", &path, table);
             } else {
                 self.problem(
                     at,
@@ -137,7 +139,7 @@ impl Reader<'_> {
     }
 
     /// Reads a table whose keys are those of `keys` that start with `section`; `path` is what it is called.
-    fn read_section(&mut self, keys: &'static [Key], section: &str, path: &str, table: &DeTable<'_>) {
+    fn read_section(&mut self, keys: &[&'static Key], section: &str, path: &str, table: &DeTable<'_>) {
         for (name, value) in table {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             let declared = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
@@ -148,7 +150,7 @@ impl Reader<'_> {
 
     fn read_entry(
         &mut self,
-        keys: &'static [Key],
+        keys: &[&'static Key],
         declared: &str,
         path: &str,
         at: usize,

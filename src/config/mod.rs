@@ -45,7 +45,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use http::Http;
 pub use key::{Key, OldName};
-pub use keys::KEYS;
+pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
 pub use nats_url::NatsUrl;
 pub use problem::{Problem, Problems, Source};

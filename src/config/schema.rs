@@ -5,20 +5,19 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::key::{Key, own_name};
-use super::keys::{KEYS, SECTIONS};
+use super::keys::{SECTIONS, keys};
 use super::route_keys::ROUTE_KEYS;
 use super::value::Kind;
 
 /// The schema as a JSON document.
 pub fn schema() -> Json {
     let mut top = Map::new();
-    for (section, heading) in SECTIONS {
-        let keys = KEYS.iter().filter(|key| key.section() == *section);
-        let properties = properties(keys, Key::name);
-        if section.is_empty() {
+    for section in SECTIONS {
+        let properties = properties(section.keys.iter(), Key::name);
+        if section.name.is_empty() {
             top.extend(properties);
         } else {
-            top.insert((*section).to_owned(), table(heading, &properties));
+            top.insert(section.name.to_owned(), table(section.heading, &properties));
         }
     }
     let route = table("One route.", &properties(ROUTE_KEYS.iter(), |key| key.path));
@@ -76,7 +75,7 @@ fn properties<'a>(keys: impl Iterator<Item = &'a Key>, name: fn(&Key) -> &'stati
 fn description(key: &Key) -> String {
     let text = format!("{} Allowed: {}.", key.doc, key.kind.allowed());
     // A route's key has no name before the route has one.
-    if !KEYS.iter().any(|known| std::ptr::eq(known, key)) {
+    if !keys().any(|known| std::ptr::eq(known, key)) {
         return text;
     }
     let old = key.old_names.iter().map(|old| format!(", {}", old.name));

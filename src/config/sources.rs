@@ -11,7 +11,7 @@ use super::candidate::{Candidate, Content, Rank};
 use super::environment::{self, Environment};
 use super::file::{Document, is_route_name};
 use super::key::Key;
-use super::keys::KEYS;
+use super::keys::keys;
 use super::problem::{Problem, Source, did_you_mean};
 use super::resolved::{Resolved, Setting};
 use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS, route_default};
@@ -118,7 +118,7 @@ impl Sources {
         heard.candidates.into_iter().chain(document.candidates).for_each(|candidate| weighing.add(candidate));
 
         let mut settings: Vec<Setting> =
-            KEYS.iter().map(|key| weighing.settle(key.path.to_owned(), key, key.default)).collect();
+            keys().map(|key| weighing.settle(key.path.to_owned(), key, key.default)).collect();
         for route in &routes {
             settings.extend(ROUTE_KEYS.iter().map(|key| {
                 weighing.settle(format!("routes.{route}.{}", key.path), key, route_default(route, key))
@@ -141,10 +141,10 @@ impl Flag {
         let source = Source::Flag(self.name.clone());
         let key = match self.route() {
             Some(_) => ROUTE_KEYS.iter().find(|key| self.path.ends_with(&format!(".{}", key.path))),
-            None => KEYS.iter().find(|key| key.path == self.path),
+            None => keys().find(|key| key.path == self.path),
         };
         let Some(key) = key else {
-            let hint = did_you_mean(&self.path, KEYS.iter().map(|key| key.path));
+            let hint = did_you_mean(&self.path, keys().map(|key| key.path));
             return Err(Box::new(Problem::new(&self.path, format!("is not a setting{hint}")).from(source)));
         };
         Ok(Candidate::from_text(&self.path, key, Rank::Flag, source, &self.text))

@@ -26,7 +26,7 @@ fn output(sources: Sources, form: Form) -> String {
 #[test]
 fn defaults_and_examples_are_valid_and_names_are_unique() {
     let mut names = BTreeSet::new();
-    for key in KEYS.iter().chain(ROUTE_KEYS) {
+    for key in keys().chain(ROUTE_KEYS) {
         let text = key.default.unwrap_or(key.example);
         key.kind.parse_text(text).unwrap_or_else(|what| panic!("{}: {text:?} {what}", key.path));
         assert!(names.insert(key.path), "{} is declared twice", key.path);
@@ -74,7 +74,7 @@ fn every_key_reaches_the_typed_configuration() {
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
         _ => ("UNRELATED", ""),
     };
-    let names = KEYS.iter().map(|key| (key, own_name(key.path)));
+    let names = keys().map(|key| (key, own_name(key.path)));
     let of_route = ROUTE_KEYS.iter().map(|key| (key, own_name(&format!("routes.local.{}", key.path))));
     for (key, name) in names.chain(of_route) {
         // The built-in route's default is * already.
@@ -107,7 +107,7 @@ fn the_file_of_defaults_says_nothing_but_defaults() {
     }
     // What is commented out is there as well, and valid in itself.
     let text = std::fs::read_to_string(committed()).unwrap();
-    for key in KEYS.iter().filter(|key| key.default.is_none()) {
+    for key in keys().filter(|key| key.default.is_none()) {
         assert!(text.contains(&format!("\n#{} = ", key.name())), "{} is not in the file", key.path);
     }
     let uncommented: String = text
@@ -132,7 +132,7 @@ fn the_documentation_knows_every_old_name() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations/configuration.md");
     let text = std::fs::read_to_string(path).unwrap();
     let of_routes = BUILT_IN_ROUTES.iter().flat_map(|route| route.old_names).flat_map(|(_, names)| *names);
-    let old = KEYS.iter().flat_map(|key| key.old_names).chain(of_routes).map(|old| old.name);
+    let old = keys().flat_map(|key| key.old_names).chain(of_routes).map(|old| old.name);
     for name in old.chain(UNUSED_NAMES.iter().map(|(name, _)| *name)) {
         assert!(text.contains(&format!("`{name}`")), "{name} is not documented");
     }
@@ -143,7 +143,7 @@ fn the_schema_knows_every_key_with_its_range_and_default() {
     let schema: Json = serde_json::from_str(&output(nothing(), Form::Schema)).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let top = &schema["properties"];
-    for key in KEYS {
+    for key in keys() {
         let property = match key.section() {
             "" => &top[key.name()],
             section => &top[section]["properties"][key.name()],
@@ -234,7 +234,7 @@ fn config_shows_values_with_their_sources() {
     assert!(line("# warning: ").contains("CGW_IPC_NONE"));
     let json: Json = serde_json::from_str(&output(sources, Form::Json)).unwrap();
     let settings = json["settings"].as_array().unwrap();
-    assert_eq!(settings.len(), KEYS.len() + 2 * ROUTE_KEYS.len());
+    assert_eq!(settings.len(), keys().count() + 2 * ROUTE_KEYS.len());
     let port = settings.iter().find(|setting| setting["key"] == "admin.port").unwrap();
     assert_eq!((&port["value"], &port["source"]), (&9.into(), &"environment GATEWAY_PORT".into()));
     // Without comments the table is a file that says the same.

@@ -1,0 +1,58 @@
+//! The keys of `[limits]`.
+
+use super::{BOOL, BURST, MIB, RATE, Section, TIMEOUT_MS, int};
+use crate::config::key::{Key, same};
+
+pub(super) static SECTION: Section = Section {
+    name: "limits",
+    heading: "Limits over all doors. Work above a limit is refused at once, never queued.",
+    keys: KEYS,
+};
+
+const KEYS: &[Key] = &[
+    Key::new(
+        "limits.timeout_ms",
+        TIMEOUT_MS,
+        "Deadline of a request that brings none of its own and whose route has none.",
+    )
+    .default_to("30000")
+    .old(&[same("CGW_IPC_TIMEOUT_MS")]),
+    Key::new(
+        "limits.timeout_ms_max",
+        TIMEOUT_MS,
+        "Longest deadline that a peer may ask for; a longer one is cut to it.",
+    )
+    .default_to("300000"),
+    Key::new(
+        "limits.payload_bytes_max",
+        int(1024, 64 * MIB, "bytes"),
+        "Largest payload of a request; doors and servers may have lower limits of their own.",
+    )
+    .default_to("8388608"),
+    Key::new(
+        "limits.memory_bytes_max",
+        int(MIB, 1024 * 1024 * MIB, "bytes"),
+        "Memory for read buffers and waiting replies of all connections together.",
+    )
+    .default_to("268435456"),
+    Key::new("limits.calls_max", int(1, 1_000_000, "requests"), "Requests in progress in all.")
+        .default_to("8192"),
+    Key::new("limits.streams_max", int(1, 1_000_000, "streams"), "Open streams in all.").default_to("4096"),
+    Key::new("limits.rate_per_second", RATE, "Requests a second in all.").default_to("0"),
+    Key::new("limits.rate_burst", BURST, "Requests that may come at once above that rate.").default_to("0"),
+    Key::new("limits.peer_rate_per_second", RATE, "Requests a second of one peer.").default_to("0"),
+    Key::new("limits.peer_rate_burst", BURST, "Requests of one peer that may come at once above that rate.")
+        .default_to("0"),
+    Key::new(
+        "limits.peers_max",
+        int(1, 16_777_216, "peers"),
+        "Peers whose rate is remembered; who has nothing spent is forgotten, and beyond that newcomers share one rate.",
+    )
+    .default_to("65536"),
+    Key::new(
+        "limits.peer_rate_local",
+        BOOL,
+        "Whether the peers' rate also holds for local peers, that is on the Unix socket.",
+    )
+    .default_to("false"),
+];
