@@ -19,6 +19,7 @@ use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
 use crate::backend::nats::{self, Nats};
+use crate::circuit::State;
 use crate::config::{self, Config};
 use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
@@ -107,7 +108,12 @@ impl Gateway {
         let reachable = backend.clone();
         registry.backend(kind, move || reachable.health().reachable)?;
         let readable = backend.clone();
-        registry.readings(Box::new(move || readable.readings()));
+        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
+        registry.readings(Box::new(move || {
+            let mut readings = readable.readings();
+            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
+            readings
+        }));
 
         registry.show_rules(&handle)?;
         let budget = ByteBudget::new(config.limits.memory_bytes_max);
@@ -150,8 +156,13 @@ impl Gateway {
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
             addresses.push(("admin", Address::Tcp(admin.local_address())));
-            let status =
-                Shown { backend: backend.clone(), drain: drain.clone(), registry, started: Instant::now() };
+            let status = Shown {
+                backend: backend.clone(),
+                drain: drain.clone(),
+                registry,
+                handle: handle.clone(),
+                started: Instant::now(),
+            };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
         Ok(Self {
@@ -273,11 +284,20 @@ fn rules(config: &Config, registry: &Registry) -> Rules {
     Rules::new(config.routes.clone(), limits, None, |route| RouteMeters::new(registry, route, &kinds))
 }
 
+/// The state of each circuit that is not closed, by its route. Never a reason not to be ready: the other routes work.
+fn circuits(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
+    let with_breaker = rules.routes.iter().filter(|route| route.settings.breaker.is_some());
+    let states = with_breaker.map(|route| (route.settings.name.clone(), route.circuit.state()));
+    let troubled = states.filter(|(_, state)| *state != State::Closed);
+    troubled.map(|(name, state)| (name, state.name().into())).collect()
+}
+
 /// What the admin listener tells.
 struct Shown<B> {
     backend: B,
     drain: Drain,
     registry: Registry,
+    handle: Handle,
     started: Instant,
 }
 
@@ -304,6 +324,7 @@ impl<B: Backend> Status for Shown<B> {
             "message": message,
             "draining": draining,
             "reasons": backend.reasons,
+            "circuits": circuits(&self.handle.load()),
             "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
         });
         (ready, body)

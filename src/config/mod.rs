@@ -24,6 +24,7 @@ mod nats_url;
 mod problem;
 mod resolved;
 mod route_keys;
+mod route_rules;
 mod routes;
 mod schema;
 mod secret;

@@ -82,11 +82,15 @@ impl Resolved {
     // The readers below are for settings that were checked: what has a default has a value then. A kind other
     // than the one asked for is a mistake in this program, which every test of the defaults finds.
 
-    pub(super) fn bool(&self, path: &str) -> bool {
-        match self.value(path) {
-            Some(Value::Bool(on)) => *on,
-            other => unreachable!("{path} is a switch with a default, not {other:?}"),
+    pub(super) fn bool_if_set(&self, path: &str) -> Option<bool> {
+        match self.value(path)? {
+            Value::Bool(on) => Some(*on),
+            other => unreachable!("{path} is a switch, not {other:?}"),
         }
+    }
+
+    pub(super) fn bool(&self, path: &str) -> bool {
+        self.bool_if_set(path).expect("the key has a default")
     }
 
     pub(super) fn int_if_set<N: TryFrom<u64>>(&self, path: &str) -> Option<N> {

@@ -6,6 +6,8 @@
 
 mod admin;
 mod backend;
+pub(super) mod breaker;
+mod concurrency;
 mod drain;
 mod embedded;
 mod http;
@@ -16,6 +18,7 @@ mod log;
 mod metrics;
 mod nats;
 mod program;
+pub(super) mod retry;
 mod websocket;
 
 use super::key::Key;
@@ -43,6 +46,9 @@ pub(super) static SECTIONS: &[&Section] = &[
     &embedded::SECTION,
     &hub::SECTION,
     &limits::SECTION,
+    &breaker::SECTION,
+    &retry::SECTION,
+    &concurrency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &log::SECTION,
@@ -69,6 +75,9 @@ pub(super) const TIMEOUT_MS: Kind = int(100, 300_000, "ms");
 pub(super) const RATE: Kind = int(0, 10_000_000, "a second, 0 = no limit");
 /// What a rate's bucket holds; shared with the routes.
 pub(super) const BURST: Kind = int(0, 10_000_000, "requests, 0 = the same as the rate");
+
+/// A share that never counts if it is 0; shared with the routes.
+pub(super) const PERCENT: Kind = int(0, 100, "percent, 0 = never");
 
 /// Messages that one listener's queue may hold; shared with the routes.
 pub(super) const QUEUE_MESSAGES: Kind = int(1, 1_048_576, "messages");
