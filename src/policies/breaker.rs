@@ -117,7 +117,7 @@ mod tests {
             error_percent: 100,
             consecutive_max: 1,
             slow: Some(Duration::from_secs(1)),
-            slow_percent: 100,
+            slow_percent: 50,
             open: OPEN,
             probes: 1,
         });
