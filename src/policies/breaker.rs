@@ -101,9 +101,14 @@ mod tests {
 
     use contract::{Failed, Subject, Target};
 
+    use tower_layer::Layer;
+    use tower_service::Service;
+
     use super::*;
     use crate::circuit::{CircuitSettings, State};
+    use crate::policy::Enforce;
     use crate::route::RouteSettings;
+    use crate::rules::Rules;
     use crate::testing;
 
     const OPEN: Duration = Duration::from_secs(5);
@@ -204,6 +209,48 @@ mod tests {
         drop(probe);
         Breaker.admit(&mut call).unwrap().abandon();
         assert_eq!(state_after(&mut call, Ok(&mut Reply::Accepted)), State::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_stream_the_opening_counts_and_not_its_life() {
+        let mut call = call(|_| ());
+        state_after(&mut call, Err(&Error::new(Kind::Unavailable, "")));
+        tokio::time::advance(OPEN).await;
+        let mut reply = Reply::Stream(contract::DeliveryStream::new(futures_util::stream::empty()));
+        assert_eq!(state_after(&mut call, Ok(&mut reply)), State::Closed);
+        drop(reply);
+        assert_eq!(call.route.circuit.state(), State::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_below_gives_the_probe_back() {
+        let mut call = call(|_| ());
+        state_after(&mut call, Err(&Error::new(Kind::Unavailable, "")));
+        tokio::time::advance(OPEN).await;
+        let panics =
+            tower::service_fn(|_: Call| -> std::future::Ready<Result<Reply, Error>> { panic!("below") });
+        let mut service = Enforce(Breaker).layer(panics);
+        let again = call.clone();
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(service.call(again))));
+        assert!(caught.is_err());
+        assert_eq!(call.route.circuit.state(), State::HalfOpen);
+        assert!(Breaker.admit(&mut call).is_ok());
+    }
+
+    #[test]
+    fn the_state_outlives_a_reload_under_its_routes_name() {
+        let mut call = call(|_| ());
+        state_after(&mut call, Err(&Error::new(Kind::Unavailable, "")));
+        let changed = |name: &str| {
+            let breaker = call.route.settings.breaker.map(|breaker| CircuitSettings { probes: 7, ..breaker });
+            RouteSettings { name: name.to_owned(), breaker, ..call.route.settings.clone() }
+        };
+        let state = |name: &str| {
+            let settings = vec![changed(name)];
+            let rules = Rules::new(settings, testing::limits(), Some(&call.rules), testing::meters);
+            rules.routes.iter().next().unwrap().circuit.state()
+        };
+        assert_eq!((state("r"), state("another")), (State::Open, State::Closed));
     }
 
     #[test]
