@@ -105,8 +105,9 @@ impl Machine {
 
     pub(super) fn admit(&mut self, settings: &CircuitSettings, now: Duration) -> Result<Ticket, Duration> {
         if let Inner::Open { until } = self.now_is {
-            if now < until {
-                return Err(until - now);
+            let left = until.saturating_sub(now);
+            if !left.is_zero() {
+                return Err(left);
             }
             self.enter(Inner::HalfOpen { out: 0, passed: 0 });
         }
@@ -119,6 +120,7 @@ impl Machine {
         Ok(Ticket { epoch: self.epoch })
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up: no call is settled twice")]
     pub(super) fn settle(
         &mut self,
         settings: &CircuitSettings,

@@ -35,11 +35,11 @@ impl Window {
     /// Adds a call that ended at `now`.
     pub(super) fn add(&mut self, window: Duration, now: Duration, fault: bool, slow: bool) {
         let number = self.turn_to(window, now);
-        let slot = &mut self.slots[place(number)];
-        if slot.number != number {
-            *slot = Slot { number, counts: Counts::default() };
+        let current = &mut self.slots[place(number)];
+        if current.number != number {
+            *current = Slot { number, counts: Counts::default() };
         }
-        let counts = &mut slot.counts;
+        let counts = &mut current.counts;
         counts.calls = counts.calls.saturating_add(1);
         counts.faults = counts.faults.saturating_add(u32::from(fault));
         counts.slow = counts.slow.saturating_add(u32::from(slow));

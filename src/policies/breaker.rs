@@ -46,7 +46,7 @@ pub struct Passed {
 }
 
 impl Passed {
-    fn verdict(&self, outcome: Result<&mut Reply, &Error>, now: Instant) -> Verdict {
+    fn verdict(&self, outcome: Result<(), &Error>, now: Instant) -> Verdict {
         let Err(error) = outcome else { return self.verdict_on_time(now) };
         match error.kind() {
             Kind::Unavailable | Kind::Internal => Verdict::Fault,
@@ -80,7 +80,7 @@ impl Held for Option<Passed> {
     fn settle(self, outcome: Result<&mut Reply, &Error>) {
         if let Some(mut passed) = self {
             let now = Instant::now();
-            let verdict = passed.verdict(outcome, now);
+            let verdict = passed.verdict(outcome.map(|_| ()), now);
             passed.give_back(now, verdict);
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(2)).await;
         let refused = Breaker.admit(&mut call).unwrap_err();
         assert_eq!(refused.kind(), Kind::CircuitOpen);
-        assert_eq!(refused.retry_after(), Some(OPEN - Duration::from_secs(2)));
+        assert_eq!(refused.retry_after(), Some(Duration::from_secs(3)));
         tokio::time::advance(Duration::from_secs(3)).await;
         let probe = Breaker.admit(&mut call).unwrap();
         assert_eq!(Breaker.admit(&mut call).unwrap_err().kind(), Kind::CircuitOpen);

@@ -154,7 +154,9 @@ mod tests {
             let held: Vec<_> = (0..50).map_while(|_| Concurrency.admit(&mut call).ok()).collect();
             let admitted = held.len();
             tokio::time::advance(time).await;
-            held.into_iter().for_each(|held| held.settle(Ok(&mut Reply::Accepted)));
+            for held in held {
+                held.settle(Ok(&mut Reply::Accepted));
+            }
             admitted
         };
         let mut last = round(Duration::from_millis(20)).await;
