@@ -16,6 +16,7 @@ mod log;
 mod metrics;
 mod nats;
 mod program;
+mod reload;
 mod websocket;
 
 use super::key::Key;
@@ -45,6 +46,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &limits::SECTION,
     &admin::SECTION,
     &drain::SECTION,
+    &reload::SECTION,
     &log::SECTION,
     &metrics::SECTION,
 ];
