@@ -4,6 +4,7 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod reload;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +27,8 @@ use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
 use crate::rules::{Handle, Limits, Rules};
+
+pub use reload::Reload;
 
 /// Why the gateway did not start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +61,7 @@ pub struct Gateway {
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
     handle: Handle,
+    registry: Registry,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -102,7 +106,7 @@ impl Gateway {
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
-        let handle = Handle::new(rules(&config, &registry));
+        let handle = Handle::new(rules(&config, &registry, None));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
         let reachable = backend.clone();
@@ -159,7 +163,7 @@ impl Gateway {
             let status = Shown {
                 backend: backend.clone(),
                 drain: drain.clone(),
-                registry,
+                registry: registry.clone(),
                 handle: handle.clone(),
                 started: Instant::now(),
             };
@@ -174,6 +178,7 @@ impl Gateway {
             backend: kind,
             addresses,
             handle,
+            registry,
         })
     }
 
@@ -190,6 +195,12 @@ impl Gateway {
     /// The rules in force, to look at or to swap.
     pub fn rules(&self) -> &Handle {
         &self.handle
+    }
+
+    /// What reloads the configuration that was read from `sources` as `running`. Once a gateway: its metrics
+    /// have one name.
+    pub fn reload(&self, sources: config::Sources, running: config::Resolved) -> Result<Reload, MetricError> {
+        Reload::new(sources, running, self.handle.clone(), self.registry.clone())
     }
 
     /// Resolves when a door stopped on its own, which none should.
@@ -269,8 +280,8 @@ fn hub(config: &config::Hub) -> hub::Settings {
     }
 }
 
-/// The rules that the configuration asks for, with nothing spent.
-fn rules(config: &Config, registry: &Registry) -> Rules {
+/// The rules that the configuration asks for; what is spent and in use is shared with those `before`.
+fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules {
     let limits = Limits {
         rate: config.limits.rate,
         peer_rate: config.limits.peer_rate,
@@ -281,7 +292,7 @@ fn rules(config: &Config, registry: &Registry) -> Rules {
         inbox_prefix: config.nats.inbox_prefix.clone(),
     };
     let kinds = metrics::kinds();
-    Rules::new(config.routes.clone(), limits, None, |route| RouteMeters::new(registry, route, &kinds))
+    Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))
 }
 
 /// The state of each circuit that is not closed, by its route. Never a reason not to be ready: the other routes work.

@@ -32,6 +32,8 @@ mod answers;
 mod circuits;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/reload.rs"]
+mod reload;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]

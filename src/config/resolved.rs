@@ -35,6 +35,11 @@ impl Setting {
         }
     }
 
+    /// Whether a reload puts another value of it in force.
+    pub fn is_reloadable(&self) -> bool {
+        self.key.reloadable || self.path.starts_with("routes.")
+    }
+
     /// Whether somebody set it, whatever to.
     pub fn is_set(&self) -> bool {
         self.source != Source::Default
@@ -53,6 +58,14 @@ impl Resolved {
     pub(super) fn new(settings: Vec<Setting>, routes: Vec<String>) -> Self {
         let places = (0..).zip(&settings).map(|(place, setting)| (setting.path.clone(), place)).collect();
         Self { settings, places, routes }
+    }
+
+    /// The same, but with what needs a restart as it is in `running`.
+    pub(super) fn keeping(mut self, running: &Self) -> Self {
+        for setting in self.settings.iter_mut().filter(|setting| !setting.is_reloadable()) {
+            running.setting(&setting.path).clone_into(setting);
+        }
+        self
     }
 
     /// The settings in order.

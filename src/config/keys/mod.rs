@@ -12,14 +12,15 @@ mod drain;
 mod embedded;
 mod http;
 mod hub;
-mod ipc;
 mod limits;
 mod log;
 mod metrics;
 mod nats;
 mod program;
+mod reload;
 pub(super) mod retry;
-mod websocket;
+mod unix_socket;
+mod web_socket;
 
 use super::key::Key;
 use super::value::Kind;
@@ -38,9 +39,9 @@ pub(super) struct Section {
 /// The sections in the order of the file.
 pub(super) static SECTIONS: &[&Section] = &[
     &program::SECTION,
-    &ipc::SECTION,
+    &unix_socket::SECTION,
     &http::SECTION,
-    &websocket::SECTION,
+    &web_socket::SECTION,
     &backend::SECTION,
     &nats::SECTION,
     &embedded::SECTION,
@@ -51,6 +52,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &concurrency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
+    &reload::SECTION,
     &log::SECTION,
     &metrics::SECTION,
 ];
