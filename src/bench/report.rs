@@ -276,6 +276,8 @@ mod tests {
         };
         let target = Target {
             reach: Reach { socket: PathBuf::new(), http: String::new() },
+            nats_pid: None,
+            nats_web_socket: None,
             nats: None,
             subject: "s".to_owned(),
             gateway_pid: None,
