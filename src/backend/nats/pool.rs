@@ -1,10 +1,11 @@
 //! The pool: its members, the choice among them, and how it grows and shrinks.
 //!
 //! Choosing takes, of two members picked at random, the one with less in flight: nearly as even as asking all
-//! of them, at the cost of two. For a request, one of the two is always the same for the same client connection, and
-//! is taken unless the other has far less. Growth is asked for by a request that found its link busy, and granted when the
-//! links have more in flight than they should, taken together; shrinking is decided once fewer links have been
-//! enough for a while, and never takes a link with subscriptions, because moving one loses messages.
+//! of them, at the cost of two. For a request, one of the two is always the same for the same client connection,
+//! and is taken unless the other has fewer by more than a write takes along. Growth is asked for by a request that
+//! found its link busy, and granted when the links have more in flight than they should, taken together; shrinking
+//! is decided once fewer links have been enough for a while, and never takes a link with subscriptions, because
+//! moving one loses messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -26,8 +27,8 @@ use super::settings::{Address, Settings};
 
 /// What a refused request is told to wait: about the time of a reconnect to a server that is back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Requests in flight that a link may have more than twice another's before a client's requests leave it: about what
-/// one write takes along.
+/// How many more than another a link may have in flight before a client's requests leave it: about what one write takes
+/// along.
 const TOGETHER: usize = 16;
 /// How often clients that are gone are forgotten and the size is looked at.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -101,7 +102,7 @@ impl Pool {
     }
 
     /// A link for one request of the client connection with this number: its own of the pool, unless another has
-    /// far less in flight. Requests that a client sends together then leave in one write, where spreading each of
+    /// fewer in flight by what one write takes along. Requests that a client sends together then leave in one write, where spreading each of
     /// them would wake every link for a part of them; and clients are spread all the same.
     pub(super) fn choose_near(&self, connection: u64) -> Result<Arc<Link>, Error> {
         let members = self.members.load();
@@ -113,7 +114,7 @@ impl Pool {
         let Some(link) = fresh(own) else { return self.choose() };
         if members.len() > 1 {
             let other = (own + fastrand::usize(1..members.len())) % members.len();
-            let lighter = fresh(other).filter(|other| 2 * other.in_flight() + TOGETHER < link.in_flight());
+            let lighter = fresh(other).filter(|other| other.in_flight() + TOGETHER < link.in_flight());
             return Ok(lighter.unwrap_or(link));
         }
         Ok(link)
