@@ -23,6 +23,8 @@ use crate::peer::{CLOSE, Peer, TEXT, frame, within};
 
 /// How long the requests that are in flight when the signal comes take: longer than all of them are sent in.
 const WORK_MS: u64 = 4000;
+/// What HTTP answers at once, and keeps its connection for the next.
+const PUBLISH: &str = "POST /v1/publish/demo.other HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n";
 
 /// All that a peer is told, to the close and its code.
 async fn told(mut peer: Peer) -> (Vec<Value>, u16) {
@@ -113,8 +115,8 @@ impl Others {
             stream
         });
         let kept = (0..5).map(|_| {
-            let mut stream = http(gateway, "OPTIONS /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            until(&mut stream, "\r\n\r\n");
+            let mut stream = http(gateway, PUBLISH);
+            until(&mut stream, "{\"accepted\":true}");
             stream
         });
         Self {
@@ -240,7 +242,7 @@ fn readiness_is_false_while_everybody_is_served_on_before_a_drain() {
     assert_eq!(gateway.metrics().of("ipc_gateway_draining"), 1.0);
     before.ping();
     gateway.client().ping();
-    let mut kept = http(&gateway, "OPTIONS /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut kept = http(&gateway, PUBLISH);
     let head = until(&mut kept, "\r\n\r\n");
     assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
     // And who will not wait for the end of the pause need not.
@@ -271,7 +273,7 @@ fn out_of_descriptors_accepting_pauses_and_recovers() {
     served.ping();
     // More than there is room for: the system keeps those that are not accepted.
     let crowd: Vec<Client> = (0..DESCRIPTORS + 16).map(|_| gateway.client()).collect();
-    let mut waiting = http(&gateway, "OPTIONS /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut waiting = http(&gateway, PUBLISH);
     let failures = || {
         let log = gateway.log();
         let of = |door: &str| {
