@@ -335,4 +335,24 @@ mod tests {
         assert!(goodbye.starts_with("retry: ") && goodbye.contains("\"kind\":\"draining\""), "{goodbye}");
         assert_eq!((next(&mut body).await, room.meters.streams.get()), (None, 0));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_are_told_goodbye_one_after_another() {
+        let room = Room { drain: Drain::spread_over(Duration::from_secs(2)), ..Room::new() };
+        // So many that the drain takes all of its time.
+        (0..1000).for_each(|_| room.drain.track(room.drain.leave()));
+        let mut bodies: Vec<Body> = (0..20).map(|_| room.body(stream::pending(), false)).collect();
+        for body in &mut bodies {
+            next(body).await;
+        }
+        let began = Instant::now();
+        room.drain.begin();
+        let told = bodies.iter_mut().map(async |body| {
+            assert!(next(body).await.unwrap().starts_with("retry: "));
+            began.elapsed()
+        });
+        let mut told: Vec<Duration> = futures_util::future::join_all(told).await;
+        told.sort();
+        assert!(told[0] < told[19] && told[19] <= Duration::from_millis(2001), "{told:?}");
+    }
 }
