@@ -53,7 +53,8 @@ async fn serve(
     // Before any address is taken: a signal from then on removes the socket file again.
     let mut stops = Signals::listen()?;
     let mut hangups = signal(SignalKind::hangup())?;
-    let (grace, watch) = (loaded.config.drain_grace, loaded.config.reload_watch);
+    let (pause, grace) = (loaded.config.drain_pause, loaded.config.drain_grace);
+    let watch = loaded.config.reload_watch;
     let started = Gateway::start(loaded.config).await.and_then(|gateway| {
         let reload = gateway.reload(sources.clone(), loaded.resolved)?;
         Ok((gateway, reload))
@@ -81,18 +82,24 @@ async fn serve(
     };
     tokio::select! {
         () = reloads => {}
-        name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),
+        name = stops.next() => {
+            let pause_seconds = pause.as_secs();
+            tracing::info!(signal = name, pause_seconds, grace_seconds = grace.as_secs(), "stopping");
+        }
         error = gateway.failed() => {
             tracing::error!("{error}; stopping");
             exit = code::FAILED;
         }
     }
-    tokio::select! {
-        cut = gateway.stop(grace) => match cut {
-            0 => tracing::info!("stopped"),
-            cut => tracing::warn!(connections = cut, "stopped; connections were cut at the end of the grace"),
-        },
-        name = stops.next() => tracing::warn!(signal = name, "stopped at once by a second signal"),
+    let stopped = gateway.stop_unless(grace, stops.next()).await;
+    match (stopped.hurried, stopped.cut) {
+        (Some(name), cut) => {
+            tracing::warn!(signal = name, connections = cut, "stopped at once by a second signal");
+        }
+        (None, 0) => tracing::info!("stopped"),
+        (None, cut) => {
+            tracing::warn!(connections = cut, "stopped; connections were cut at the end of the grace");
+        }
     }
     Ok(exit)
 }
