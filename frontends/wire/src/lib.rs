@@ -9,6 +9,7 @@
 //! | [`frame`] | where a frame ends, for versions 1 and 2 of the IPC protocol |
 //! | [`sink`] | where encoders write |
 //! | [`conversation`] | what a connection of such messages does, whatever carries it |
+//! | [`socket`] | the file of a Unix socket |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
 //! | [`caps`] | how many connections there may be, in all and from one address |
@@ -30,6 +31,7 @@ pub mod names;
 mod parts;
 pub mod sink;
 pub mod site;
+pub mod socket;
 pub mod streams;
 
 pub use conversation::Conversation;
