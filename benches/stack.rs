@@ -12,11 +12,14 @@ use contract::{
     QueueBounds, QueuePolicy, Reply, Request, Subject, Target, TraceContext, UnixPeer,
 };
 use divan::{AllocProfiler, Bencher, black_box};
+use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::{Backend, Health, Reading};
+use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
 #[global_allocator]
@@ -67,6 +70,31 @@ fn handle() -> Handle {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["*".to_owned()],
+        breaker: Some(CircuitSettings {
+            window: Duration::from_secs(10),
+            volume_min: 20,
+            error_percent: 50,
+            consecutive_max: 10,
+            slow: Some(Duration::from_secs(5)),
+            slow_percent: 80,
+            open: Duration::from_secs(5),
+            probes: 3,
+        }),
+        retry: Some(RetrySettings {
+            attempts_max: 2,
+            attempt_timeout: Some(Duration::from_secs(1)),
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            budget_percent: 20,
+            budget_max: 10,
+        }),
+        adaptive: Some(AdaptiveSettings {
+            calls_min: 100,
+            calls_max: 100,
+            calls_start: 100,
+            tolerance_percent: 150,
+            window: Duration::from_millis(10),
+        }),
     };
     let limits = Limits {
         rate: Some(PLENTY),

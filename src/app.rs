@@ -4,6 +4,7 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod reload;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,12 +20,15 @@ use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
 use crate::backend::nats::{self, Nats};
+use crate::circuit::State;
 use crate::config::{self, Config};
 use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
 use crate::rules::{Handle, Limits, Rules};
+
+pub use reload::Reload;
 
 /// Why the gateway did not start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +61,7 @@ pub struct Gateway {
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
     handle: Handle,
+    registry: Registry,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -101,13 +106,18 @@ impl Gateway {
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
-        let handle = Handle::new(rules(&config, &registry));
+        let handle = Handle::new(rules(&config, &registry, None));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
         let reachable = backend.clone();
         registry.backend(kind, move || reachable.health().reachable)?;
         let readable = backend.clone();
-        registry.readings(Box::new(move || readable.readings()));
+        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
+        registry.readings(Box::new(move || {
+            let mut readings = readable.readings();
+            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
+            readings
+        }));
 
         registry.show_rules(&handle)?;
         let budget = ByteBudget::new(config.limits.memory_bytes_max);
@@ -150,8 +160,13 @@ impl Gateway {
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
             addresses.push(("admin", Address::Tcp(admin.local_address())));
-            let status =
-                Shown { backend: backend.clone(), drain: drain.clone(), registry, started: Instant::now() };
+            let status = Shown {
+                backend: backend.clone(),
+                drain: drain.clone(),
+                registry: registry.clone(),
+                handle: handle.clone(),
+                started: Instant::now(),
+            };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
         Ok(Self {
@@ -163,6 +178,7 @@ impl Gateway {
             backend: kind,
             addresses,
             handle,
+            registry,
         })
     }
 
@@ -179,6 +195,12 @@ impl Gateway {
     /// The rules in force, to look at or to swap.
     pub fn rules(&self) -> &Handle {
         &self.handle
+    }
+
+    /// What reloads the configuration that was read from `sources` as `running`. Once a gateway: its metrics
+    /// have one name.
+    pub fn reload(&self, sources: config::Sources, running: config::Resolved) -> Result<Reload, MetricError> {
+        Reload::new(sources, running, self.handle.clone(), self.registry.clone())
     }
 
     /// Resolves when a door stopped on its own, which none should.
@@ -258,8 +280,8 @@ fn hub(config: &config::Hub) -> hub::Settings {
     }
 }
 
-/// The rules that the configuration asks for, with nothing spent.
-fn rules(config: &Config, registry: &Registry) -> Rules {
+/// The rules that the configuration asks for; what is spent and in use is shared with those `before`.
+fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules {
     let limits = Limits {
         rate: config.limits.rate,
         peer_rate: config.limits.peer_rate,
@@ -270,7 +292,15 @@ fn rules(config: &Config, registry: &Registry) -> Rules {
         inbox_prefix: config.nats.inbox_prefix.clone(),
     };
     let kinds = metrics::kinds();
-    Rules::new(config.routes.clone(), limits, None, |route| RouteMeters::new(registry, route, &kinds))
+    Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))
+}
+
+/// The state of each circuit that is not closed, by its route. Never a reason not to be ready: the other routes work.
+fn circuits(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
+    let with_breaker = rules.routes.iter().filter(|route| route.settings.breaker.is_some());
+    let states = with_breaker.map(|route| (route.settings.name.clone(), route.circuit.state()));
+    let troubled = states.filter(|(_, state)| *state != State::Closed);
+    troubled.map(|(name, state)| (name, state.name().into())).collect()
 }
 
 /// What the admin listener tells.
@@ -278,6 +308,7 @@ struct Shown<B> {
     backend: B,
     drain: Drain,
     registry: Registry,
+    handle: Handle,
     started: Instant,
 }
 
@@ -304,6 +335,7 @@ impl<B: Backend> Status for Shown<B> {
             "message": message,
             "draining": draining,
             "reasons": backend.reasons,
+            "circuits": circuits(&self.handle.load()),
             "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
         });
         (ready, body)

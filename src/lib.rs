@@ -9,6 +9,7 @@
 //! | [`policy`], [`policies`] | the shape of a rule, and a file a rule |
 //! | [`services`] | rules that wait |
 //! | [`route`], [`rules`], [`permits`] | what a request consults, behind one swappable handle |
+//! | [`circuit`], [`adaptive`] | the state machines behind the breaker and the adaptive limit |
 //! | [`hub`] | fan-out: one subscription of the backend for all who listen on a pattern |
 //! | [`backend`] | what answers: the embedded broker, or NATS |
 //! | [`identity`] | who a peer is |
@@ -17,10 +18,12 @@
 //! | [`client`], [`bench`](mod@bench) | a client of a running gateway, and the benchmark made of it |
 //! | [`cli`] | the command line |
 
+pub mod adaptive;
 pub mod admin;
 pub mod app;
 pub mod backend;
 pub mod bench;
+pub mod circuit;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -11,6 +11,7 @@
 mod door;
 mod process;
 mod reading;
+pub mod recovery;
 mod route;
 mod sampled;
 mod shared;

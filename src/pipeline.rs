@@ -9,6 +9,7 @@ use tower_service::Service;
 
 use crate::backend::Backend;
 use crate::policies::authorize::Authorize;
+use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
 use crate::policies::rate_limit::RateLimit;
@@ -18,6 +19,7 @@ use crate::policy::Enforce;
 use crate::route::Call;
 use crate::rules::Handle;
 use crate::services::deadline::DeadlineLayer;
+use crate::services::retry::RetryLayer;
 
 /// The pipeline in front of `backend`, under the rules that `handle` has.
 pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
@@ -34,6 +36,10 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(RateLimit))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
+        // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
+        .layer(RetryLayer)
+        // A circuit a route, which sees every attempt, so that a hung backend opens it.
+        .layer(Enforce(Breaker))
         // Silence ends here, inside everything that counts faults.
         .layer(DeadlineLayer)
         .service(Carry(backend));
@@ -63,7 +69,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let rules = self.handle.load();
         let route = rules.routes.resolve(&mut request);
-        self.stack.call(Call { request, route, rules })
+        self.stack.call(Call { request, route, rules, attempt_due: None })
     }
 }
 

@@ -11,14 +11,18 @@ use contract::{
     MessageType, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request, Subject,
     Target,
 };
+use tokio::time::Instant;
 
+use crate::adaptive::{AdaptiveLimit, AdaptiveSettings};
+use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
 use crate::rules::Rules;
+use crate::services::retry::{Budget, RetrySettings};
 
 /// A request on its way, with the route it takes and the rules in force when it arrived.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// The request. Its target is never a [`Target::Task`] here, unless there is no route for it.
     pub request: Request,
@@ -26,6 +30,23 @@ pub struct Call {
     pub route: Arc<Route>,
     /// Every other rule's settings and state, as one consistent whole.
     pub rules: Arc<Rules>,
+    /// Of an attempt with a time of its own: when it has had all of it. The request's deadline may come before.
+    pub attempt_due: Option<Instant>,
+}
+
+impl Call {
+    /// Ends this attempt at `due` at the latest.
+    pub fn limit_attempt(&mut self, due: Instant) {
+        self.attempt_due = Some(due);
+        self.request.deadline = self.request.deadline.min(due);
+    }
+
+    /// Whether it has all the time that the settings give it: not if its peer wanted the answer earlier. Only then
+    /// does silence say something about the backend.
+    pub fn has_full_time(&self) -> bool {
+        let due = self.attempt_due.unwrap_or(self.request.received + self.route.settings.timeout);
+        self.request.deadline >= due
+    }
 }
 
 /// What a route is configured to be.
@@ -59,6 +80,12 @@ pub struct RouteSettings {
     pub queue: QueueBounds,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
+    /// When its circuit opens; `None` is never.
+    pub breaker: Option<CircuitSettings>,
+    /// How idempotent requests are tried again; `None` is not at all.
+    pub retry: Option<RetrySettings>,
+    /// How `calls_max` follows the latency; `None` is that it is fixed.
+    pub adaptive: Option<AdaptiveSettings>,
 }
 
 /// A rate: so many a second, and so many at once after a pause.
@@ -118,6 +145,14 @@ pub struct Route {
     pub calls: Arc<Permits>,
     /// Streams open, kept across reloads.
     pub streams: Arc<Permits>,
+    /// Its circuit, kept across reloads.
+    pub circuit: Arc<Circuit>,
+    /// What is left for further attempts, kept across reloads.
+    pub retries: Arc<Budget>,
+    /// The limit that follows the latency, kept across reloads.
+    pub adaptive: Arc<AdaptiveLimit>,
+    /// Whether all its requests go to one subject, whatever a peer names.
+    pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
     pub meters: RouteMeters,
     any_header: bool,
@@ -131,10 +166,19 @@ impl Route {
             permits.set_limit(limit.unwrap_or(usize::MAX));
             permits
         };
+        let adaptive = before.map_or_else(Arc::<AdaptiveLimit>::default, |route| Arc::clone(&route.adaptive));
+        let calls_max = settings.adaptive.map(|bounds| adaptive.current(&bounds)).or(settings.calls_max);
+        let retries = before.map_or_else(Arc::<Budget>::default, |route| Arc::clone(&route.retries));
+        retries.set_max(settings.retry.map_or(0, |retry| retry.budget_max));
+        let one_pattern = matches!(&settings.patterns[..], [only] if only.is_literal());
         Self {
             unknown,
+            circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
+            retries,
+            adaptive,
+            has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
-            calls: permits(before.map(|route| &route.calls), settings.calls_max),
+            calls: permits(before.map(|route| &route.calls), calls_max),
             streams: permits(before.map(|route| &route.streams), settings.streams_max),
             meters,
             any_header,
@@ -260,6 +304,9 @@ fn no_route() -> RouteSettings {
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
         headers: Vec::new(),
+        breaker: None,
+        retry: None,
+        adaptive: None,
     }
 }
 

@@ -54,6 +54,9 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1024, bytes_max: 8 << 20 },
         headers: vec!["*".to_owned()],
+        breaker: None,
+        retry: None,
+        adaptive: None,
     }
 }
 
@@ -75,7 +78,7 @@ pub(crate) fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Targ
     let rules = Arc::new(Rules::new(routes, limits, None, meters));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    Call { request, route, rules }
+    Call { request, route, rules, attempt_due: None }
 }
 
 /// A call on a route that offers everything.
@@ -95,7 +98,7 @@ pub(crate) fn measured_call(target: Target) -> (Registry, Call) {
     let rules = Arc::new(Rules::new(routes, limits(), None, |route| meters_of(&registry, route)));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    (registry, Call { request, route, rules })
+    (registry, Call { request, route, rules, attempt_due: None })
 }
 
 fn registry() -> Registry {

@@ -13,11 +13,14 @@ use contract::{
     Error, Headers, Identity, Kind, Message, Method, Operation, Origin, Pattern, PeerAddress, Pipeline,
     QueueBounds, QueuePolicy, Reply, Request, Subject, Target, TraceContext, UnixPeer,
 };
+use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::{Backend, Health, Reading};
+use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
 /// Requests counted: enough that an allocation in a thousand requests would show.
@@ -95,6 +98,31 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["X-Tenant".to_owned()],
+        breaker: Some(CircuitSettings {
+            window: Duration::from_secs(10),
+            volume_min: u32::MAX,
+            error_percent: 50,
+            consecutive_max: 0,
+            slow: Some(Duration::from_secs(5)),
+            slow_percent: 80,
+            open: Duration::from_secs(5),
+            probes: 3,
+        }),
+        retry: Some(RetrySettings {
+            attempts_max: 2,
+            attempt_timeout: Some(Duration::from_secs(1)),
+            backoff: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            budget_percent: 20,
+            budget_max: 10,
+        }),
+        adaptive: Some(AdaptiveSettings {
+            calls_min: 100,
+            calls_max: 100,
+            calls_start: 100,
+            tolerance_percent: 150,
+            window: Duration::from_millis(10),
+        }),
     }
 }
 
@@ -202,6 +230,32 @@ fn a_rewritten_task_passes_all_rules_without_an_allocation() {
 }
 
 #[test]
+fn an_idempotent_request_that_is_answered_costs_no_allocation_either() {
+    let mut pipeline = pipeline(handle(vec![route("orders", "orders.>")], limits()), Immediate);
+    let origin = origin();
+    let mut once = || {
+        let mut request = request(&ask("orders.new"), &origin, b"{}");
+        request.idempotent = true;
+        send(&mut pipeline, request)
+    };
+    for _ in 0..WARM_UP {
+        once();
+    }
+    assert!((0..REQUESTS).all(|_| once() == (None, 0)));
+}
+
+#[test]
+fn an_open_circuit_refuses_without_an_allocation() {
+    let mut settings = route("orders", "orders.>");
+    let breaker = settings.breaker.as_mut().unwrap();
+    (breaker.consecutive_max, breaker.open) = (1, Duration::from_hours(1));
+    let mut pipeline = pipeline(handle(vec![settings], limits()), Unavailable);
+    send(&mut pipeline, request(&ask("orders.new"), &origin(), b"{}"));
+    let kind = Some(Kind::CircuitOpen);
+    assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", kind), 0);
+}
+
+#[test]
 fn a_failure_of_the_backend_is_carried_back_without_an_allocation() {
     let mut pipeline = pipeline(handle(vec![route("orders", "orders.>")], limits()), Unavailable);
     let kind = Some(Kind::Unavailable);
@@ -240,7 +294,13 @@ fn refusals_allocate_nothing() {
         ),
         ("too large", orders(|r| r.payload_bytes_max = 1), limits(), "orders.a", Kind::TooLarge),
         ("too small", orders(|r| r.payload_bytes_min = 3), limits(), "orders.a", Kind::Invalid),
-        ("no permit of the route", orders(|r| r.calls_max = Some(0)), limits(), "orders.a", Kind::Overloaded),
+        (
+            "no permit of the route",
+            orders(|r| (r.calls_max, r.adaptive) = (Some(0), None)),
+            limits(),
+            "orders.a",
+            Kind::Overloaded,
+        ),
         ("no permit at all", same(), with(|l| l.calls_max = 0), "orders.a", Kind::Overloaded),
     ];
     for (name, routes, limits, subject, kind) in cases {

@@ -23,11 +23,17 @@ mod nats_server;
 mod operator;
 #[path = "e2e_nats/outside.rs"]
 mod outside;
+#[path = "fixtures/proxy.rs"]
+mod proxy;
 
 #[path = "e2e_nats/answers.rs"]
 mod answers;
+#[path = "e2e_nats/circuits.rs"]
+mod circuits;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/reload.rs"]
+mod reload;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]

@@ -3,11 +3,12 @@
 use std::io::{self, Write};
 
 use contract::Address;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::code;
 use super::signals::Signals;
 use crate::app::Gateway;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Loaded, Sources};
 use crate::{limits, telemetry};
 
 /// Runs the gateway until a signal stops it. What a person should read goes to `out`, what is wrong with the
@@ -37,18 +38,28 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
         tracing::error!(place, backtrace = %std::backtrace::Backtrace::capture(), "panicked: {text}");
     }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("gateway").build()?;
-    let ended = runtime.block_on(serve(loaded.config, out, complaints));
+    let ended = runtime.block_on(serve(sources, loaded, out, complaints));
     // What did not finish within the grace is dropped, not waited for.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) -> io::Result<u8> {
+async fn serve(
+    sources: &Sources,
+    loaded: Loaded,
+    out: &mut dyn Write,
+    complaints: &mut dyn Write,
+) -> io::Result<u8> {
     // Before any address is taken: a signal from then on removes the socket file again.
     let mut stops = Signals::listen()?;
-    let grace = config.drain_grace;
-    let mut gateway = match Gateway::start(config).await {
-        Ok(gateway) => gateway,
+    let mut hangups = signal(SignalKind::hangup())?;
+    let (grace, watch) = (loaded.config.drain_grace, loaded.config.reload_watch);
+    let started = Gateway::start(loaded.config).await.and_then(|gateway| {
+        let reload = gateway.reload(sources.clone(), loaded.resolved)?;
+        Ok((gateway, reload))
+    });
+    let (mut gateway, mut reload) = match started {
+        Ok(started) => started,
         Err(error) => {
             writeln!(complaints, "ipc-gateway: {error}")?;
             return Ok(code::FAILED);
@@ -59,7 +70,17 @@ async fn serve(config: Config, out: &mut dyn Write, complaints: &mut dyn Write) 
         tracing::debug!(%error, "the banner was not read");
     }
     let mut exit = code::OK;
+    let reloads = async {
+        loop {
+            let why = tokio::select! {
+                _ = hangups.recv() => "SIGHUP",
+                () = reload.changed(watch) => "the file changed",
+            };
+            reload.now(why).await;
+        }
+    };
     tokio::select! {
+        () = reloads => {}
         name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),
         error = gateway.failed() => {
             tracing::error!("{error}; stopping");

@@ -155,6 +155,8 @@ impl<'a> Checks<'a> {
     fn limits(&mut self) {
         self.in_order("limits.timeout_ms", "limits.timeout_ms_max");
         self.in_order("limits.payload_bytes_max", "limits.memory_bytes_max");
+        self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
+        self.in_order("concurrency.calls_min", "concurrency.calls_start");
         self.rate("limits.rate_per_second", "limits.rate_burst");
         self.rate("limits.peer_rate_per_second", "limits.peer_rate_burst");
     }

@@ -20,7 +20,8 @@ const HEAD: &str = "\
 
 const ROUTES_HEAD: &str = "\
 # Routes: which requests go where, and who may send them. Any table [routes.<name>] is one more. The two below
-# exist without this file; patterns = [] and message_types = [] switch one off.
+# exist without this file; patterns = [] and message_types = [] switch one off. A reload puts all of this in
+# force.
 ";
 
 /// The widest line, as everywhere in the sources.
@@ -68,6 +69,9 @@ fn describe(text: &mut String, key: &Key, old_names: &[OldName]) {
     if !old_names.is_empty() {
         let names: Vec<_> = old_names.iter().map(|old| old.name).collect();
         allowed = format!("{allowed} Also set by {}.", names.join(" and "));
+    }
+    if key.reloadable {
+        allowed.push_str(" A reload puts it in force.");
     }
     comment(text, &allowed);
 }

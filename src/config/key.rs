@@ -19,6 +19,8 @@ pub struct Key {
     pub example: &'static str,
     /// Names of the predecessor that set it, the most specific first.
     pub old_names: &'static [OldName],
+    /// Whether a reload puts another value in force; otherwise it needs a restart. Keys of routes always do.
+    pub reloadable: bool,
 }
 
 /// A name in the environment that an earlier program used.
@@ -34,7 +36,7 @@ pub struct OldName {
 impl Key {
     /// A key without default.
     pub(super) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { path, kind, doc, default: None, example: "", old_names: &[] }
+        Self { path, kind, doc, default: None, example: "", old_names: &[], reloadable: false }
     }
 
     /// The same with a default.
@@ -52,6 +54,12 @@ impl Key {
     /// The same with names of the predecessor.
     pub(super) const fn old(mut self, names: &'static [OldName]) -> Self {
         self.old_names = names;
+        self
+    }
+
+    /// The same, put in force by a reload.
+    pub(super) const fn reloadable(mut self) -> Self {
+        self.reloadable = true;
         self
     }
 

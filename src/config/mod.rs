@@ -22,8 +22,10 @@ mod keys;
 mod nats;
 mod nats_url;
 mod problem;
+mod reload;
 mod resolved;
 mod route_keys;
+mod route_rules;
 mod routes;
 mod schema;
 mod secret;
@@ -49,6 +51,7 @@ pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
 pub use nats_url::NatsUrl;
 pub use problem::{Problem, Problems, Source};
+pub use reload::{Change, Reloaded};
 pub use resolved::{Resolved, Setting};
 pub use route_keys::ROUTE_KEYS;
 pub use schema::schema;
@@ -83,6 +86,8 @@ pub struct Config {
     pub admin: Admin,
     /// How long work in flight may take after the signal to stop.
     pub drain_grace: Duration,
+    /// How often to look for another configuration file; `None`: never.
+    pub reload_watch: Option<Duration>,
     /// The log.
     pub log: LogSettings,
     /// Whether the predecessor's metric names are offered beside the new ones.
@@ -135,6 +140,7 @@ impl Config {
             limits: Limits::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_grace: settings.millis("drain.grace_ms"),
+            reload_watch: Some(settings.millis("reload.watch_ms")).filter(|pause| !pause.is_zero()),
             log: sections::log(settings),
             metrics_old_names: settings.bool("metrics.old_names"),
             routes: settings.routes().iter().map(|name| routes::route(settings, name)).collect(),

@@ -35,6 +35,11 @@ impl Setting {
         }
     }
 
+    /// Whether a reload puts another value of it in force.
+    pub fn is_reloadable(&self) -> bool {
+        self.key.reloadable || self.path.starts_with("routes.")
+    }
+
     /// Whether somebody set it, whatever to.
     pub fn is_set(&self) -> bool {
         self.source != Source::Default
@@ -53,6 +58,14 @@ impl Resolved {
     pub(super) fn new(settings: Vec<Setting>, routes: Vec<String>) -> Self {
         let places = (0..).zip(&settings).map(|(place, setting)| (setting.path.clone(), place)).collect();
         Self { settings, places, routes }
+    }
+
+    /// The same, but with what needs a restart as it is in `running`.
+    pub(super) fn keeping(mut self, running: &Self) -> Self {
+        for setting in self.settings.iter_mut().filter(|setting| !setting.is_reloadable()) {
+            running.setting(&setting.path).clone_into(setting);
+        }
+        self
     }
 
     /// The settings in order.
@@ -82,11 +95,15 @@ impl Resolved {
     // The readers below are for settings that were checked: what has a default has a value then. A kind other
     // than the one asked for is a mistake in this program, which every test of the defaults finds.
 
-    pub(super) fn bool(&self, path: &str) -> bool {
-        match self.value(path) {
-            Some(Value::Bool(on)) => *on,
-            other => unreachable!("{path} is a switch with a default, not {other:?}"),
+    pub(super) fn bool_if_set(&self, path: &str) -> Option<bool> {
+        match self.value(path)? {
+            Value::Bool(on) => Some(*on),
+            other => unreachable!("{path} is a switch, not {other:?}"),
         }
+    }
+
+    pub(super) fn bool(&self, path: &str) -> bool {
+        self.bool_if_set(path).expect("the key has a default")
     }
 
     pub(super) fn int_if_set<N: TryFrom<u64>>(&self, path: &str) -> Option<N> {

@@ -4,7 +4,9 @@
 //! table `[routes.<name>]`, and its default may differ from route to route.
 
 use super::key::{Key, OldName, same};
-use super::keys::{BURST, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
+use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
+use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
+use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
 
 /// The verbs of a request that a route can name.
@@ -83,6 +85,48 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
     )
     .example("1048576"),
+    Key::new("breaker_enabled", Kind::Bool, "Whether it has a breaker, instead of breaker.enabled.")
+        .example("false"),
+    Key::new(
+        "breaker_volume_min",
+        VOLUME,
+        "Calls below which no share of them is judged, instead of breaker.volume_min.",
+    )
+    .example("20"),
+    Key::new(
+        "breaker_error_percent",
+        PERCENT,
+        "Share of the backend's faults that opens its circuit, instead of breaker.error_percent.",
+    )
+    .example("50"),
+    Key::new(
+        "breaker_consecutive_max",
+        CONSECUTIVE,
+        "Faults in a row that open its circuit, instead of breaker.consecutive_max.",
+    )
+    .example("10"),
+    Key::new("breaker_slow_ms", SLOW_MS, "From when on a call is slow, instead of breaker.slow_ms.")
+        .example("1000"),
+    Key::new("breaker_open_ms", OPEN_MS, "How long its circuit stays open, instead of breaker.open_ms.")
+        .example("5000"),
+    Key::new(
+        "retry_attempts_max",
+        ATTEMPTS,
+        "Attempts after the first of an idempotent request, instead of retry.attempts_max.",
+    )
+    .example("2"),
+    Key::new(
+        "retry_attempt_timeout_ms",
+        ATTEMPT_MS,
+        "What an attempt may take that another can follow, instead of retry.attempt_timeout_ms.",
+    )
+    .example("1000"),
+    Key::new(
+        "calls_adaptive",
+        Kind::Bool,
+        "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
+    )
+    .example("true"),
     Key::new(
         "headers",
         Kind::List(&Kind::Header),
@@ -128,7 +172,13 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
     BuiltInRoute {
         name: "local",
         doc: "Every subject that is not reserved, for peers on this machine.",
-        defaults: &[("patterns", ">"), ("allow", "local,loopback"), ("headers", "*")],
+        // One circuit over all subjects would punish every service for one.
+        defaults: &[
+            ("patterns", ">"),
+            ("allow", "local,loopback"),
+            ("breaker_enabled", "false"),
+            ("headers", "*"),
+        ],
         old_names: &[],
     },
 ];

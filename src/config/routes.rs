@@ -1,11 +1,12 @@
 //! The settings of one route, in the words of the route table.
 //!
-//! What a route leaves open is filled in from `[limits]` and `[hub]` here, so that the table has no second source.
+//! What a route leaves open is filled in from the sections here, so that the table has no second source.
 
 use contract::{MessageType, Operation, Pattern, QueueBounds, QueuePolicy, Subject};
 
 use super::resolved::Resolved;
 use super::route_keys::MESSAGE_TYPES;
+use super::route_rules;
 use super::sections::rate;
 use crate::route::{Principal, RouteSettings};
 
@@ -14,6 +15,7 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
     let path = |key: &str| format!("routes.{name}.{key}");
     let own_limit = |key: &str| settings.int_if_set(&path(key)).filter(|limit| *limit > 0);
     let timeout = settings.millis_if_set(&path("timeout_ms"));
+    let calls_max = own_limit("calls_max");
     let payload_bytes_max = settings.int("limits.payload_bytes_max");
     RouteSettings {
         name: name.to_owned(),
@@ -28,7 +30,7 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         payload_bytes_min: settings.int(&path("payload_bytes_min")),
         payload_bytes_max: settings.int_if_set(&path("payload_bytes_max")).unwrap_or(payload_bytes_max),
         rate: rate(settings, &path("rate_per_second"), &path("rate_burst")),
-        calls_max: own_limit("calls_max"),
+        calls_max,
         streams_max: own_limit("streams_max"),
         queue: QueueBounds {
             policy: queue_policy(settings.text(&path("queue_policy"))),
@@ -40,6 +42,9 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
                 .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
         },
         headers: settings.texts(&path("headers")),
+        breaker: route_rules::breaker(settings, name),
+        retry: route_rules::retry(settings, name),
+        adaptive: route_rules::adaptive(settings, name, calls_max),
     }
 }
 

@@ -1,13 +1,18 @@
 //! Concurrency: a permit of the route and one of the total, from separate pools for calls and streams. A
 //! permit is the scarcest thing, so it is refused and never queued for.
+//!
+//! Where the route's limit is adaptive, the time that each request took moves it ([`crate::adaptive`]).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Error, Kind, Operation, Reply};
 
+use tokio::time::Instant;
+
 use crate::permits::Permit;
 use crate::policy::{Held, Policy};
-use crate::route::Call;
+use crate::route::{Call, Route};
 
 /// When to try again after a refusal: a permit is out for the length of a request, which is short against
 /// a second.
@@ -32,7 +37,15 @@ impl Policy for Concurrency {
         let Some(total) = total.take() else {
             return Err(refusal("the gateway is at its limit of requests (or streams) at once"));
         };
-        Ok(Permitted { _own: own, _total: total })
+        // A publish and the opening of a stream wait for no responder.
+        let adaptive =
+            call.request.target.operation() == Operation::Request && route.settings.adaptive.is_some();
+        let timed = adaptive.then(|| Timed {
+            route: Arc::clone(route),
+            started: Instant::now(),
+            has_full_time: call.has_full_time(),
+        });
+        Ok(Permitted { timed, _own: own, _total: total })
     }
 }
 
@@ -43,12 +56,47 @@ fn refusal(text: &'static str) -> Error {
 /// The permits of a call; they move into the stream if it becomes one.
 #[derive(Debug)]
 pub struct Permitted {
+    /// Only where the limit is adaptive.
+    timed: Option<Timed>,
     _own: Permit,
     _total: Permit,
 }
 
+#[derive(Debug)]
+struct Timed {
+    route: Arc<Route>,
+    started: Instant,
+    has_full_time: bool,
+}
+
+impl Timed {
+    fn observe(&self, outcome: Result<&Reply, &Error>) {
+        let Some(settings) = &self.route.settings.adaptive else { return };
+        if !self.says_how_long(outcome) {
+            return;
+        }
+        let (now, calls) = (Instant::now(), &self.route.calls);
+        let took = now.saturating_duration_since(self.started);
+        if let Some(limit) = self.route.adaptive.observe(settings, now, took, calls.used()) {
+            calls.set_limit(limit);
+        }
+    }
+
+    fn says_how_long(&self, outcome: Result<&Reply, &Error>) -> bool {
+        match outcome.map_err(Error::kind) {
+            Ok(_) | Err(Kind::Failed) => true,
+            // Silence is slow, unless the peer was in a hurry.
+            Err(Kind::TimedOut) => self.has_full_time,
+            Err(_) => false,
+        }
+    }
+}
+
 impl Held for Permitted {
     fn settle(self, outcome: Result<&mut Reply, &Error>) {
+        if let Some(timed) = &self.timed {
+            timed.observe(outcome.as_deref().map_err(|error| *error));
+        }
         if let Ok(Reply::Stream(stream)) = outcome {
             stream.hold(self);
         }
@@ -60,6 +108,7 @@ mod tests {
     use contract::{DeliveryStream, Pattern, Subject, Target};
 
     use super::*;
+    use crate::adaptive::AdaptiveSettings;
     use crate::testing;
 
     fn call(target: Target) -> Call {
@@ -86,6 +135,58 @@ mod tests {
         let mut call = testing::call_with(vec![testing::route_settings("r", &[">"])], limits, target);
         assert_eq!(Concurrency.admit(&mut call).unwrap_err().kind(), Kind::Overloaded);
         assert_eq!(call.route.calls.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adaptive_limit_falls_when_answers_take_longer_and_holds_for_new_calls() {
+        let mut settings = testing::route_settings("r", &["a"]);
+        let bounds = AdaptiveSettings {
+            calls_min: 2,
+            calls_max: 40,
+            calls_start: 20,
+            tolerance_percent: 150,
+            window: Duration::from_millis(10),
+        };
+        settings.adaptive = Some(bounds);
+        let target = Target::Request(Subject::from_static("a"));
+        let mut call = testing::call_with(vec![settings], testing::limits(), target);
+        let mut round = async |time: Duration| {
+            let held: Vec<_> = (0..50).map_while(|_| Concurrency.admit(&mut call).ok()).collect();
+            let admitted = held.len();
+            tokio::time::advance(time).await;
+            for held in held {
+                held.settle(Ok(&mut Reply::Accepted));
+            }
+            admitted
+        };
+        let mut last = round(Duration::from_millis(20)).await;
+        assert_eq!(last, 20);
+        for _ in 0..30 {
+            last = round(Duration::from_millis(20)).await;
+        }
+        assert!(last > 30, "{last}");
+        for _ in 0..15 {
+            last = round(Duration::from_secs(1)).await;
+        }
+        assert!(last < 20, "{last}");
+        assert_eq!(call.route.calls.limit(), call.route.adaptive.current(&bounds));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_in_a_hurry_says_nothing_about_the_latency() {
+        let mut call = call(Target::Request(Subject::from_static("a")));
+        let late = Error::new(Kind::TimedOut, "");
+        let says = |call: &mut Call| {
+            let timed = Timed {
+                route: Arc::clone(&call.route),
+                started: Instant::now(),
+                has_full_time: call.has_full_time(),
+            };
+            timed.says_how_long(Err(&late))
+        };
+        assert!(!says(&mut call), "its deadline is ten seconds, the route's thirty");
+        call.request.deadline = call.request.received + call.route.settings.timeout;
+        assert!(says(&mut call));
     }
 
     #[test]

@@ -1,3 +1,4 @@
 //! Rules that wait, and so are services of their own instead of policies.
 
 pub mod deadline;
+pub mod retry;

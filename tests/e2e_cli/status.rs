@@ -47,6 +47,24 @@ fn the_pool_is_shown_member_by_member_and_its_loss_is_an_exit_code() {
 }
 
 #[test]
+fn a_circuit_that_is_not_closed_is_shown() {
+    let settings =
+        ["breaker.consecutive_max=1", "routes.nobody.patterns=nobody", "routes.nobody.operations=request"];
+    let arguments: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let gateway = Gateway::start_with(&arguments);
+    let picture = |gateway: &Gateway| {
+        let text = gateway.run(&["status", "--interval", "1ms"]);
+        let json = gateway.run(&["status", "--json", "--interval", "1ms"]);
+        (text.text().to_owned(), json.objects()[0]["circuits"].clone())
+    };
+    let (text, circuits) = picture(&gateway);
+    assert!(!text.contains("circuit") && circuits == json!({}), "{text}");
+    assert_ne!(gateway.run(&["request", "nobody", "x"]).code, 0);
+    let (text, circuits) = picture(&gateway);
+    assert!(text.contains("circuit  nobody: open") && circuits == json!({"nobody": "open"}), "{text}");
+}
+
+#[test]
 fn without_a_gateway_it_is_said_where_it_was_looked_for() {
     let port = free_port().to_string();
     let ran = run(command(&["status", "--admin-port", &port]), b"");

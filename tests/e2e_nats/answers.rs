@@ -60,7 +60,7 @@ fn clients_of_version_1_and_of_raw_json_get_the_responders_bytes_unchanged() {
 #[test]
 fn where_nobody_listens_the_answer_comes_at_once() {
     let server = NatsServer::start("");
-    let gateway = in_front_of(&server).gateway();
+    let gateway = in_front_of(&server).set("breaker.enabled=false").gateway();
     until_connected(&gateway);
     let mut client = gateway.client();
     let started = Instant::now();

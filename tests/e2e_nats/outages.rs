@@ -3,9 +3,14 @@
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Frame, kind};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Start};
 use crate::nats_server::NatsServer;
 use crate::outside::{DECIDE, Outside, in_front_of, until_connected};
+
+/// A gateway without breakers: what stands behind them is looked at here.
+fn unguarded(server: &NatsServer) -> Start {
+    in_front_of(server).set("breaker.enabled=false")
+}
 
 /// A task that says who asks, and what number it is.
 fn task(client: usize, number: usize) -> String {
@@ -34,7 +39,7 @@ fn assert_unavailable_at_once(client: &mut Client) {
 fn an_unreachable_server_leaves_the_gateway_alive_and_it_comes_up_by_itself() {
     let mut server = NatsServer::start("");
     server.kill();
-    let gateway = in_front_of(&server).gateway();
+    let gateway = unguarded(&server).gateway();
     assert_eq!(gateway.page("/health").0, 200);
     crate::gateway::eventually("the reason is told", || {
         let (status, body) = gateway.ready();
@@ -65,7 +70,7 @@ fn killed_with_a_thousand_in_flight_each_request_has_exactly_one_answer() {
     let mut server = NatsServer::start("");
     let outside = Outside::of(&server);
     let mut requests = outside.listen(DECIDE);
-    let gateway = in_front_of(&server).set("ipc.in_flight_max=500").gateway();
+    let gateway = unguarded(&server).set("ipc.in_flight_max=500").gateway();
     until_connected(&gateway);
     let before = gateway.metrics().held();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.client()).collect();
@@ -114,7 +119,7 @@ fn killed_with_a_thousand_in_flight_each_request_has_exactly_one_answer() {
 #[test]
 fn ten_kills_in_a_row_leave_nothing_behind() {
     let mut server = NatsServer::start("");
-    let gateway = in_front_of(&server).gateway();
+    let gateway = unguarded(&server).gateway();
     let mut client = gateway.client();
     let mut kill = |server: &mut NatsServer, gateway: &Gateway| {
         let outside = Outside::of(server);

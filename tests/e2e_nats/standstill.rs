@@ -11,7 +11,8 @@ fn deadlines_hold_and_work_goes_on_when_the_server_does() {
     let server = NatsServer::start("");
     let outside = Outside::of(&server);
     outside.respond(DECIDE, |task| task);
-    let gateway = in_front_of(&server).set("routes.decide.timeout_ms=300").gateway();
+    let gateway =
+        in_front_of(&server).set("breaker.enabled=false").set("routes.decide.timeout_ms=300").gateway();
     until_connected(&gateway);
     let (mut client, mut json) = (gateway.client(), gateway.json());
     assert_eq!(client.ask(kind::TASK_SUBMIT, "{}").text(), "{}");
@@ -41,7 +42,8 @@ fn large_tasks_do_not_pile_up_behind_their_deadlines() {
     let server = NatsServer::start("");
     let outside = Outside::of(&server);
     outside.respond(DECIDE, |task| task);
-    let gateway = in_front_of(&server).set("routes.decide.timeout_ms=200").gateway();
+    let gateway =
+        in_front_of(&server).set("breaker.enabled=false").set("routes.decide.timeout_ms=200").gateway();
     until_connected(&gateway);
     let mut other = gateway.client();
     other.ping();
@@ -94,7 +96,7 @@ fn stopping_takes_no_second() {
     let server = NatsServer::start("");
     let outside = Outside::of(&server);
     outside.respond(DECIDE, |task| task);
-    let gateway = in_front_of(&server).gateway();
+    let gateway = in_front_of(&server).set("breaker.enabled=false").gateway();
     until_connected(&gateway);
     let mut client = gateway.client();
     assert_eq!(client.ask(kind::TASK_SUBMIT, "{}").text(), "{}");

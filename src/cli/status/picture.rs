@@ -92,6 +92,7 @@ impl Picture {
             "message": self.state["message"],
             "reasons": self.state["reasons"],
             "backend": self.state["backend"],
+            "circuits": self.state["circuits"],
             "doors": self.doors,
             "limits": self.limits.iter().map(limit).collect::<Vec<_>>(),
             "routes": self.rates.iter().map(rate).collect::<Vec<_>>(),
@@ -141,6 +142,9 @@ impl Picture {
                 "route    {route} {operation}: {per_second:.1}/s, {failed_per_second:.1}/s failed, {} in all",
                 number(*total),
             )?;
+        }
+        for (route, state) in self.state["circuits"].as_object().into_iter().flatten() {
+            writeln!(text, "circuit  {route}: {}", state.as_str().unwrap_or("?"))?;
         }
         if !self.refusals.is_empty() {
             let refusals: Vec<_> =

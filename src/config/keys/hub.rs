@@ -25,7 +25,9 @@ const KEYS: &[Key] = &[
     )
     .default_to("4096"),
     Key::new("hub.queue_messages_max", QUEUE_MESSAGES, "Unread messages kept for one listener.")
-        .default_to("1024"),
+        .default_to("1024")
+        .reloadable(),
     Key::new("hub.queue_bytes_max", QUEUE_BYTES, "Bytes of unread messages kept for one listener.")
-        .default_to("8388608"),
+        .default_to("8388608")
+        .reloadable(),
 ];

@@ -16,7 +16,8 @@ const KEYS: &[Key] = &[
         "Deadline of a request that brings none of its own and whose route has none.",
     )
     .default_to("30000")
-    .old(&[same("CGW_IPC_TIMEOUT_MS")]),
+    .old(&[same("CGW_IPC_TIMEOUT_MS")])
+    .reloadable(),
     Key::new(
         "limits.timeout_ms_max",
         TIMEOUT_MS,
@@ -36,23 +37,23 @@ const KEYS: &[Key] = &[
     )
     .default_to("268435456"),
     Key::new("limits.calls_max", int(1, 1_000_000, "requests"), "Requests in progress in all.")
-        .default_to("8192"),
-    Key::new("limits.streams_max", int(1, 1_000_000, "streams"), "Open streams in all.").default_to("4096"),
-    Key::new("limits.rate_per_second", RATE, "Requests a second in all.").default_to("0"),
-    Key::new("limits.rate_burst", BURST, "Requests that may come at once above that rate.").default_to("0"),
-    Key::new("limits.peer_rate_per_second", RATE, "Requests a second of one peer.").default_to("0"),
+        .default_to("8192").reloadable(),
+    Key::new("limits.streams_max", int(1, 1_000_000, "streams"), "Open streams in all.").default_to("4096").reloadable(),
+    Key::new("limits.rate_per_second", RATE, "Requests a second in all.").default_to("0").reloadable(),
+    Key::new("limits.rate_burst", BURST, "Requests that may come at once above that rate.").default_to("0").reloadable(),
+    Key::new("limits.peer_rate_per_second", RATE, "Requests a second of one peer.").default_to("0").reloadable(),
     Key::new("limits.peer_rate_burst", BURST, "Requests of one peer that may come at once above that rate.")
-        .default_to("0"),
+        .default_to("0").reloadable(),
     Key::new(
         "limits.peers_max",
         int(1, 16_777_216, "peers"),
         "Peers whose rate is remembered; who has nothing spent is forgotten, and beyond that newcomers share one rate.",
     )
-    .default_to("65536"),
+    .default_to("65536").reloadable(),
     Key::new(
         "limits.peer_rate_local",
         BOOL,
         "Whether the peers' rate also holds for local peers, that is on the Unix socket.",
     )
-    .default_to("false"),
+    .default_to("false").reloadable(),
 ];

@@ -6,17 +6,21 @@
 
 mod admin;
 mod backend;
+pub(super) mod breaker;
+mod concurrency;
 mod drain;
 mod embedded;
 mod http;
 mod hub;
-mod ipc;
 mod limits;
 mod log;
 mod metrics;
 mod nats;
 mod program;
-mod websocket;
+mod reload;
+pub(super) mod retry;
+mod unix_socket;
+mod web_socket;
 
 use super::key::Key;
 use super::value::Kind;
@@ -35,16 +39,20 @@ pub(super) struct Section {
 /// The sections in the order of the file.
 pub(super) static SECTIONS: &[&Section] = &[
     &program::SECTION,
-    &ipc::SECTION,
+    &unix_socket::SECTION,
     &http::SECTION,
-    &websocket::SECTION,
+    &web_socket::SECTION,
     &backend::SECTION,
     &nats::SECTION,
     &embedded::SECTION,
     &hub::SECTION,
     &limits::SECTION,
+    &breaker::SECTION,
+    &retry::SECTION,
+    &concurrency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
+    &reload::SECTION,
     &log::SECTION,
     &metrics::SECTION,
 ];
@@ -69,6 +77,9 @@ pub(super) const TIMEOUT_MS: Kind = int(100, 300_000, "ms");
 pub(super) const RATE: Kind = int(0, 10_000_000, "a second, 0 = no limit");
 /// What a rate's bucket holds; shared with the routes.
 pub(super) const BURST: Kind = int(0, 10_000_000, "requests, 0 = the same as the rate");
+
+/// A share that never counts if it is 0; shared with the routes.
+pub(super) const PERCENT: Kind = int(0, 100, "percent, 0 = never");
 
 /// Messages that one listener's queue may hold; shared with the routes.
 pub(super) const QUEUE_MESSAGES: Kind = int(1, 1_048_576, "messages");

@@ -12,6 +12,7 @@ mod environment;
 mod loading;
 mod problems;
 mod registry;
+mod reload;
 mod secrets;
 
 /// Sources with no file, however full the directory is in which the tests run.

@@ -72,6 +72,10 @@ fn every_key_reaches_the_typed_configuration() {
         "limits.rate_burst" => ("IPC_GATEWAY__LIMITS__RATE_PER_SECOND", "2"),
         "limits.peer_rate_burst" => ("IPC_GATEWAY__LIMITS__PEER_RATE_PER_SECOND", "2"),
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
+        "concurrency.adaptive" => ("UNRELATED", ""),
+        path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
+        "breaker_enabled" => ("UNRELATED", ""),
+        path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
         _ => ("UNRELATED", ""),
     };
     let names = keys().map(|key| (key, own_name(key.path)));
