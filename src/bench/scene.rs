@@ -127,6 +127,7 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
         "limits.peer_rate_per_second=10000000",
         "limits.peer_rate_local=true",
         "http.port=0",
+        "grpc.port=0",
     ] {
         command.args(["--set", setting]);
     }

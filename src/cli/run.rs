@@ -111,6 +111,9 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
                     "  {name:<8} http://{address}  requests, publishes, event streams; / says what is here"
                 )?;
             }
+            Address::Tcp(address) if *name == "grpc" => {
+                writeln!(out, "  {name:<8} {address}  gateway.v1.Gateway, reflection, health; gRPC-Web")?;
+            }
             Address::Tcp(address) => writeln!(out, "  {name:<8} http://{address}  /health /ready /metrics")?,
         }
     }

@@ -134,7 +134,7 @@ impl Gateway {
         let place = TempDir::with_prefix("gw").unwrap();
         let socket = place.path().join("s");
         let mut command = command(&["--socket", socket.to_str().unwrap(), "--admin-port", "0"]);
-        command.args(["--set", "http.port=0"]);
+        command.args(["--set", "http.port=0", "--set", "grpc.port=0"]);
         command.args(arguments).current_dir(place.path());
         let mut running = Running::start(command);
         let mut admin = None;
