@@ -72,7 +72,7 @@ impl Whereabouts {
     /// Reads it from the sources; a missing secret is no problem for one who only asks.
     pub(super) fn of(config: &Config) -> Self {
         let socket: PathBuf = config.ipc.path.clone();
-        Self { reach: Reach { socket }, timeout_max: config.limits.timeout_max }
+        Self { reach: Reach { socket, grpc: config.grpc.address }, timeout_max: config.limits.timeout_max }
     }
 }
 

@@ -157,10 +157,11 @@ pub(super) fn ended(came: &Came, via: Via, json: bool, console: &mut Console<'_>
     }
     let advice = match lost {
         Lost::Connect { .. } => {
-            "is the gateway running? Start it with `ipc-gateway`, or name its socket with --socket PATH"
+            "is the gateway running? Start it with `ipc-gateway`, or say where it is with --socket PATH or --grpc \
+             IP:PORT"
         }
         Lost::Closed | Lost::Broken(_) => "it may be stopping or have refused this client; its log says more",
-        Lost::Protocol(_) => "is this the socket of a gateway, and does it speak this --via?",
+        Lost::Protocol(_) => "is this the door of a gateway, and does it speak this --via?",
     };
     console.complain(&format!("{lost} (via {}); {advice}", via.name()))?;
     Ok(code::FAILED)

@@ -9,9 +9,11 @@
 //! | `via.rs` | the ways in, by name |
 //! | `stream.rs` | a line over a byte stream, with a [`Dialect`](stream::Dialect) for the bytes |
 //! | `v2.rs`, `v1.rs`, `json.rs`, `tasks.rs` | the dialects of the Unix socket |
+//! | `grpc.rs` | a session of the gRPC door |
 //! | `failure.rs` | why there is no answer |
 
 mod failure;
+mod grpc;
 mod json;
 mod stream;
 mod tasks;

@@ -1,7 +1,9 @@
 //! The ways in, by name.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::grpc::session;
 use super::json::Envelope;
 use super::stream::unix;
 use super::tasks::Tasks;
@@ -22,6 +24,8 @@ pub enum Via {
     Json,
     /// Bare tasks in raw JSON on the Unix socket: the subject is `task_submit`.
     Tasks,
+    /// A session of `gateway.v1.Gateway` at the gRPC door.
+    Grpc,
 }
 
 /// Where the doors are.
@@ -29,6 +33,8 @@ pub enum Via {
 pub struct Reach {
     /// The Unix socket.
     pub socket: PathBuf,
+    /// The gRPC door.
+    pub grpc: SocketAddr,
 }
 
 impl Via {
@@ -39,6 +45,7 @@ impl Via {
             Self::UnixV1 => "unix-v1",
             Self::Json => "json",
             Self::Tasks => "tasks",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -49,6 +56,7 @@ impl Via {
             Self::UnixV1 => unix(&reach.socket, Version1::default()).await,
             Self::Json => unix(&reach.socket, Envelope::default()).await,
             Self::Tasks => unix(&reach.socket, Tasks::default()).await,
+            Self::Grpc => session(reach.grpc).await,
         }
     }
 
@@ -56,6 +64,7 @@ impl Via {
     pub fn address(self, reach: &Reach) -> String {
         match self {
             Self::Unix | Self::UnixV1 | Self::Json | Self::Tasks => reach.socket.display().to_string(),
+            Self::Grpc => reach.grpc.to_string(),
         }
     }
 }

@@ -120,6 +120,7 @@ impl Drop for Running {
 pub(crate) struct Gateway {
     running: Running,
     admin: String,
+    grpc: String,
     place: TempDir,
 }
 
@@ -137,7 +138,7 @@ impl Gateway {
         command.args(["--set", "http.port=0", "--set", "grpc.port=0"]);
         command.args(arguments).current_dir(place.path());
         let mut running = Running::start(command);
-        let mut admin = None;
+        let (mut admin, mut grpc) = (None, None);
         loop {
             let line = running.line();
             assert!(!line.is_empty() || admin.is_some(), "the gateway did not start: {}", running.end().1);
@@ -147,9 +148,13 @@ impl Gateway {
                 let address = rest.split_whitespace().next().unwrap();
                 admin = address.rsplit_once(':').map(|(_, port)| port.to_owned());
             }
+            if let Some(rest) = line.trim_start().strip_prefix("grpc ") {
+                grpc = rest.split_whitespace().next().map(str::to_owned);
+            }
             if line == "Try:" {
                 let admin = admin.expect("the banner has the admin listener");
-                return Self { running, admin, place };
+                let grpc = grpc.expect("the banner has the gRPC door");
+                return Self { running, admin, grpc, place };
             }
         }
     }
@@ -158,6 +163,7 @@ impl Gateway {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.arg("--socket").arg(self.place.path().join("s")).args(["--admin-port", &self.admin]);
+        command.args(["--grpc", &self.grpc]);
         command.current_dir(self.place.path());
         command
     }

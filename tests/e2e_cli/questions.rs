@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::program::{Gateway, Running, command, run};
 
 /// Every way in that knows subjects.
-const VIAS: [&str; 2] = ["unix", "json"];
+const VIAS: [&str; 3] = ["unix", "json", "grpc"];
 
 #[test]
 fn an_answer_is_printed_as_it_is_by_every_way_in() {
@@ -125,7 +125,7 @@ fn many_rounds_are_summarized() {
 #[test]
 fn ping_and_publish_need_no_responder() {
     let gateway = Gateway::start();
-    for via in ["unix", "unix-v1", "json"] {
+    for via in ["unix", "unix-v1", "json", "grpc"] {
         let ran = gateway.run(&["ping", "--via", via]);
         assert!(ran.code == 0 && ran.text().starts_with("pong from "), "{via}: {ran:?}");
     }

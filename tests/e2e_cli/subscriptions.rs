@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program::{Gateway, Running};
 
 /// Every way in that streams.
-const VIAS: [&str; 3] = ["unix", "unix-v1", "json"];
+const VIAS: [&str; 4] = ["unix", "unix-v1", "json", "grpc"];
 
 fn fast() -> Gateway {
     Gateway::start_with(&["--set", "embedded.tick_ms=20"])

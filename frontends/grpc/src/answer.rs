@@ -185,7 +185,7 @@ async fn dispatch<P: Pipeline>(
     }
     let origin = request.extensions_mut().remove::<Arc<Origin>>().expect("every connection has an origin");
     let arrived = Arrived::new(&door.gate.budget, door.message_bytes_max);
-    let (held, telling) = (arrived.clone(), door.telling);
+    let (counted, telling) = (arrived.clone(), door.telling);
     let head = Head { received, timeout, trace: trace.clone(), origin, arrived };
     // The method answers within its own deadline; this is for a client that does not finish its message.
     let due = if TALKING.contains(&request.uri().path()) {
@@ -194,7 +194,7 @@ async fn dispatch<P: Pipeline>(
         Some(door.gate.deadline(received, timeout))
     };
     request.extensions_mut().insert(head);
-    let request = request.map(|body| Body::new(Arriving::new(body, held, telling)));
+    let request = request.map(|body| Body::new(Arriving::new(body, counted, telling)));
     let calling = AssertUnwindSafe(routes.call(request)).catch_unwind();
     let answered = match due {
         Some(due) => timeout_at(due, calling).await,

@@ -13,7 +13,7 @@ use crate::proto;
 pub(crate) const TIMEOUT: &str = "grpc-timeout";
 /// The longest deadline that means anything: what is longer is cut to it. The longest that can be written,
 /// 99999999 hours, is beyond any clock.
-const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const TIMEOUT_MAX: Duration = Duration::from_hours(365 * 24);
 /// Digits of a deadline (gRPC over HTTP2, "Timeout").
 const DIGITS_MAX: usize = 8;
 
@@ -148,8 +148,8 @@ mod tests {
     fn a_timeout_is_up_to_eight_digits_and_a_unit() {
         let of = |text| timeout(&map(&[(TIMEOUT, text)]));
         for (text, expected) in [
-            ("1H", Duration::from_secs(3600)),
-            ("2M", Duration::from_secs(120)),
+            ("1H", Duration::from_hours(1)),
+            ("2M", Duration::from_mins(2)),
             ("3S", Duration::from_secs(3)),
             ("00000004m", Duration::from_millis(4)),
             ("5u", Duration::from_micros(5)),
