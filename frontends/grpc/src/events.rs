@@ -188,15 +188,15 @@ mod tests {
         Events::new(DeliveryStream::new(stream), until, &TraceContext::start(), &hall)
     }
 
-    fn delivered(payload: Vec<u8>) -> Result<Event, Error> {
+    fn delivered(payload: Vec<u8>) -> Event {
         let delivery = Delivery::new(Subject::from_static("a.b"), Headers::new(), payload.into());
-        Ok(Event::Delivery(Arc::new(delivery)))
+        Event::Delivery(Arc::new(delivery))
     }
 
     #[tokio::test]
     async fn deliveries_and_losses_are_told_and_what_is_too_large_is_a_loss() {
         let meters = Arc::default();
-        let told = [delivered(vec![1]), Ok(Event::Gap { lost: None }), delivered(vec![0; 100])];
+        let told = [delivered(vec![1]), Event::Gap { lost: None }, delivered(vec![0; 100])].map(Ok);
         let mut events = events(stream::iter(told), &Drain::new(), &meters, None);
         assert_eq!(meters.streams.get(), 1);
         let Some(shared::Event::Delivery(bytes)) = events.next().await.unwrap().unwrap().event else {

@@ -33,19 +33,31 @@ struct Shared {
     stream: AtomicWaker,
 }
 
+/// How far a session is.
+#[derive(Debug)]
+enum End {
+    /// It goes on.
+    Open,
+    /// It has ended, with this status, or with `OK`.
+    Ended(Option<Status>),
+}
+
 #[derive(Debug)]
 struct Waiting {
     messages: VecDeque<SessionResponse>,
     charge: Charge,
-    /// How the session ended, once it has: `Some(None)` is `OK`.
-    ended: Option<Option<Status>>,
+    end: End,
     abandoned: bool,
 }
 
 /// Both ends. What waits is counted against `budget`, also past its limit: it has happened.
 pub(super) fn pair(budget: &ByteBudget) -> (Outbox, Told) {
-    let waiting =
-        Waiting { messages: VecDeque::new(), charge: budget.charge_always(0), ended: None, abandoned: false };
+    let waiting = Waiting {
+        messages: VecDeque::new(),
+        charge: budget.charge_always(0),
+        end: End::Open,
+        abandoned: false,
+    };
     let shared = Arc::new(Shared {
         waiting: Mutex::new(waiting),
         session: AtomicWaker::new(),
@@ -97,7 +109,7 @@ impl Outbox {
     /// Ends the stream, behind what is told: with a status, or with `OK`.
     pub(super) fn end(mut self, status: Option<Status>) {
         self.flush();
-        self.shared.lock().ended = Some(status);
+        self.shared.lock().end = End::Ended(status);
         // The drop wakes the stream.
     }
 }
@@ -105,7 +117,11 @@ impl Outbox {
 impl Drop for Outbox {
     fn drop(&mut self) {
         // A session that panicked has not said how it ended.
-        self.shared.lock().ended.get_or_insert_with(|| Some(Status::internal("a fault of the gateway")));
+        let mut waiting = self.shared.lock();
+        if matches!(waiting.end, End::Open) {
+            waiting.end = End::Ended(Some(Status::internal("a fault of the gateway")));
+        }
+        drop(waiting);
         self.shared.stream.wake();
     }
 }
@@ -127,9 +143,9 @@ impl Stream for Told {
             }
             return Poll::Ready(Some(Ok(message)));
         }
-        match &mut waiting.ended {
-            None => Poll::Pending,
-            Some(ended) => Poll::Ready(ended.take().map(Err)),
+        match &mut waiting.end {
+            End::Open => Poll::Pending,
+            End::Ended(status) => Poll::Ready(status.take().map(Err)),
         }
     }
 }
