@@ -123,6 +123,9 @@ fn banner(gateway: &Gateway, web_socket: bool, out: &mut dyn Write) -> io::Resul
                     writeln!(out, "  {:<8} ws://{address}{}  {what}", "ws", websocket::PATH)?;
                 }
             }
+            Address::Tcp(address) if *name == "grpc" => {
+                writeln!(out, "  {name:<8} {address}  gateway.v1.Gateway, reflection, health; gRPC-Web")?;
+            }
             Address::Tcp(address) => writeln!(out, "  {name:<8} http://{address}  /health /ready /metrics")?,
         }
     }

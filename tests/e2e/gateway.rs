@@ -117,7 +117,14 @@ impl Start {
         command
             .arg("--socket")
             .arg(socket_in(place))
-            .args(["--admin-port", &self.admin_port.to_string(), "--set", "http.port=0"])
+            .args([
+                "--admin-port",
+                &self.admin_port.to_string(),
+                "--set",
+                "http.port=0",
+                "--set",
+                "grpc.port=0",
+            ])
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(place)

@@ -4,6 +4,7 @@
 mod direct;
 mod json;
 mod raw_json;
+mod session;
 mod unix_v1;
 mod unix_v2;
 
@@ -43,7 +44,8 @@ pub enum Serving {
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Line>, String>> + Send + 'a>>;
 
 /// All rows, in the order of the table.
-pub const ROWS: [&Row; 5] = [&direct::ROW, &unix_v2::ROW, &unix_v1::ROW, &json::ROW, &raw_json::ROW];
+pub const ROWS: [&Row; 6] =
+    [&direct::ROW, &unix_v2::ROW, &unix_v1::ROW, &json::ROW, &raw_json::ROW, &session::ROW];
 
 /// Opens a door of the gateway.
 fn open(via: Via, target: &Target) -> Opening<'_> {
