@@ -20,6 +20,7 @@ use crate::client::{Client, kind};
 use crate::gateway::{Gateway, PATIENCE, eventually};
 use crate::many::open;
 use crate::peer::{CLOSE, Peer, TEXT, frame, within};
+use crate::running::Running;
 
 /// How long the requests that are in flight when the signal comes take: longer than all of them are sent in.
 const WORK_MS: u64 = 4000;
@@ -287,6 +288,14 @@ fn readiness_is_false_while_everybody_is_served_on_before_a_drain() {
     assert!(!gateway.socket().exists(), "a fast end leaves no socket either");
     assert!(gateway.log().contains("stopped at once by a second signal"), "{}", gateway.log());
     before.expect_closed();
+}
+
+#[tokio::test]
+async fn a_fast_end_removes_the_socket_file_before_the_process_may_go() {
+    let gateway = Running::start(&[("drain.pause_ms", "600000")]).await;
+    let peer = gateway.peer().await;
+    assert_eq!(gateway.stop_at_once(PATIENCE).await, (1, false), "one is cut, and no file is left");
+    drop(peer);
 }
 
 #[test]
