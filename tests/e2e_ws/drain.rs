@@ -230,7 +230,7 @@ async fn five_hundred_sockets_are_told_goodbye_and_the_program_ends_well() {
     }
     others.ask(&gateway);
     gateway.until("ipc_gateway_calls", 50.0);
-    assert_eq!(gateway.metrics().of("ipc_gateway_streams"), 20.0);
+    gateway.until("ipc_gateway_streams", 20.0);
     gateway.signal(Signal::TERM);
     eventually("the drain has begun", || !gateway.socket().exists());
     // Most are not told yet, and who is not told is served.
@@ -240,7 +240,7 @@ async fn five_hundred_sockets_are_told_goodbye_and_the_program_ends_well() {
     }
     others.ask_again();
     assert_eq!(gateway.ready().1["draining"], true);
-    assert_eq!(gateway.metrics().of("ipc_gateway_draining"), 1.0);
+    gateway.until("ipc_gateway_draining", 1.0);
 
     let (mut waits, mut served) = (HashSet::new(), 0);
     for (number, peer) in peers.into_iter().enumerate() {
@@ -276,7 +276,7 @@ fn readiness_is_false_while_everybody_is_served_on_before_a_drain() {
     gateway.signal(Signal::TERM);
     eventually("it is not ready", || gateway.ready().0 == 503);
     assert_eq!(gateway.ready().1["draining"], true);
-    assert_eq!(gateway.metrics().of("ipc_gateway_draining"), 1.0);
+    gateway.until("ipc_gateway_draining", 1.0);
     before.ping();
     gateway.client().ping();
     let mut kept = http(&gateway, PUBLISH);
