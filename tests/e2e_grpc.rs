@@ -2,7 +2,9 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "tests state their expectations with unwrap, in functions they share too"
+    clippy::print_stdout,
+    reason = "tests state their expectations with unwrap, in functions they share too; a tool that is missing is \
+              told to whoever looks"
 )]
 
 #[path = "e2e_grpc/bad_calls.rs"]
@@ -11,6 +13,10 @@ mod bad_calls;
 mod calls;
 #[path = "e2e_grpc/floods.rs"]
 mod floods;
+#[path = "fixtures/grpc_python.rs"]
+mod grpc_python;
+#[path = "e2e_grpc/load.rs"]
+mod load;
 #[path = "e2e_grpc/running.rs"]
 mod running;
 #[path = "e2e_grpc/stock.rs"]

@@ -255,7 +255,15 @@ async fn silence_ends_the_connection_at_the_start_and_after_a_ping() {
     gateway.until("connections", 0).await;
     // One that answers pings is left alone.
     let honest = Connection::open(gateway.grpc).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    honest.expect_echo().await;
+    let before = gateway.count("received_bytes_total").await;
+    within(async {
+        // Five answers of 17 bytes each, all of them beyond the time for one.
+        while gateway.count("received_bytes_total").await < before + 5 * 17 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
     honest.expect_echo().await;
 }
 
