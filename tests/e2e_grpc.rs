@@ -2,9 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests state their expectations with unwrap, in functions they share too; a tool that is missing is \
-              told to whoever looks"
+    reason = "tests state their expectations with unwrap, in functions they share too"
 )]
 
 #[path = "e2e_grpc/bad_calls.rs"]

@@ -15,13 +15,16 @@ const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
 
+/// What it is, its metadata, its body, the status.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a [u8])>, Bytes, u8);
+
 #[tokio::test]
 async fn a_bad_message_gets_the_status_that_is_documented() {
     let gateway = Running::start(&[]).await;
     let connection = Connection::open(gateway.grpc).await;
     let echo = question("echo", b"hello");
     let large = u32::MAX.to_be_bytes();
-    let cases: [(&str, Vec<(&str, &[u8])>, Bytes, u8); 11] = [
+    let cases: [Case<'_>; 11] = [
         ("a flag that is none", vec![], framed(2, &echo), INTERNAL),
         ("compressed with nothing", vec![], framed(1, &echo), INTERNAL),
         ("not what it is compressed with", vec![("grpc-encoding", b"gzip")], framed(1, &echo), INTERNAL),

@@ -173,7 +173,7 @@ async fn what_no_client_may_say_ends_the_connection() {
         ("an index of nothing", frame(HEADERS, END_HEADERS, 1, &[0xff, 0xff, 0x7f]), PROTOCOL_ERROR),
         ("a stream of the server's", frame(HEADERS, END_HEADERS, 2, &head()), PROTOCOL_ERROR),
         ("data of no stream", frame(0, 0, 0, b"x"), PROTOCOL_ERROR),
-        ("a frame too large", frame(0, 0, 1, &[0; 20_000]), FRAME_SIZE_ERROR),
+        ("a frame too large", frame(0, 0, 1, &vec![0; 20_000]), FRAME_SIZE_ERROR),
     ] {
         let villain = Villain::connect(gateway.grpc).await;
         let mut once = Some(bytes);
