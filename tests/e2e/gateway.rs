@@ -260,10 +260,16 @@ impl Gateway {
         self.listener("http")
     }
 
+    /// The address of its gRPC door, as the banner tells it.
+    #[allow(dead_code, reason = "for the documentation's examples, which the other tests do not run")]
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.listener("grpc")
+    }
+
     fn listener(&self, name: &str) -> SocketAddr {
         let line = self.banner.lines().find(|line| line.trim_start().starts_with(name));
-        let (_, rest) = line.expect("the banner has every listener").split_once("http://").unwrap();
-        rest.split_whitespace().next().unwrap().parse().unwrap()
+        let address = line.expect("the banner has every listener").split_whitespace().nth(1).unwrap();
+        address.trim_start_matches("http://").parse().unwrap()
     }
 
     /// What it has logged.

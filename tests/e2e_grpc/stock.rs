@@ -1,30 +1,13 @@
 //! A stock client: Python's `grpcio`, with stubs made from the gateway's reflection.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::grpc_python::python;
 use crate::running::{Running, within};
-
-/// A Python that has `grpcio` and its friends: the one named, or the one that the test command has set up.
-pub(crate) fn python() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-    let python =
-        std::env::var_os("GRPC_PYTHON").map_or_else(|| target.join("tools/venv/bin/python"), PathBuf::from);
-    let imports = "import grpc, grpc_health, grpc_reflection, grpc_status";
-    let found = std::process::Command::new(&python).args(["-c", imports]).output();
-    assert!(
-        found.is_ok_and(|output| output.status.success()),
-        "{} has no grpcio with health checking, reflection and status: run tests/run, or set GRPC_PYTHON to a \
-         Python that has them",
-        python.display()
-    );
-    python
-}
 
 /// A case of `stock.py` that runs.
 struct Case {

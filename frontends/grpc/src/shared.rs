@@ -92,3 +92,60 @@ pub(crate) fn headers(headers: &Headers) -> Vec<proto::Header> {
     };
     headers.iter().map(each).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use contract::Subject;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+
+    /// The fields of a message as the .proto files have them: number and name.
+    fn fields(message: &str) -> Vec<(i32, String)> {
+        let files = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
+        let messages = files.into_iter().flat_map(|file| file.message_type);
+        let found = messages.into_iter().find(|found| found.name() == message).unwrap();
+        found.field.into_iter().map(|field| (field.number(), field.name().to_owned())).collect()
+    }
+
+    #[test]
+    fn these_messages_have_the_fields_of_their_descriptors() {
+        let names = |list: &[(i32, &str)]| -> Vec<_> {
+            list.iter().map(|(number, name)| (*number, (*name).to_owned())).collect()
+        };
+        assert_eq!(fields("SubscribeResponse"), names(&[(1, "delivery"), (2, "gap")]));
+        let told = [
+            (1, "id"),
+            (2, "reply"),
+            (3, "accepted"),
+            (4, "delivery"),
+            (5, "gap"),
+            (6, "end"),
+            (7, "error"),
+            (8, "pong"),
+            (9, "goaway"),
+        ];
+        assert_eq!(fields("SessionResponse"), names(&told));
+        // And their bytes begin with those numbers.
+        let tag = |what| SessionResponse { id: 0, what: Some(what) }.encode_to_vec()[0] >> 3;
+        assert_eq!(tag(Told::Reply(proto::SessionReply::default())), 2);
+        assert_eq!(tag(Told::Accepted(proto::SessionAccepted {})), 3);
+        assert_eq!(tag(Told::Delivery(Bytes::new())), 4);
+        assert_eq!(tag(Told::Gap(proto::Gap::default())), 5);
+        assert_eq!(tag(Told::End(proto::SessionEnd {})), 6);
+        assert_eq!(tag(Told::Error(proto::Error::default())), 7);
+        assert_eq!(tag(Told::Pong(proto::SessionPong {})), 8);
+        assert_eq!(tag(Told::Goaway(proto::SessionGoaway::default())), 9);
+    }
+
+    #[test]
+    fn a_delivery_is_encoded_once_for_all() {
+        let mut headers = Headers::new();
+        headers.append("X-A", "1").unwrap();
+        let shared = Arc::new(Delivery::new(Subject::from_static("a.b"), headers, "payload".into()));
+        let (one, other) = (delivery(&shared), delivery(&shared));
+        assert_eq!(one.as_ptr(), other.as_ptr());
+        let read = proto::Delivery::decode(one).unwrap();
+        assert_eq!((&*read.subject, &read.payload[..], read.headers.len()), ("a.b", &b"payload"[..], 1));
+    }
+}
