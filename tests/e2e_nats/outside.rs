@@ -15,8 +15,14 @@ pub(crate) const DECIDE: &str = "beamline.router.v1.decide";
 /// How many connections a gateway of [`in_front_of`] keeps; it opens no more, so that what it holds can be compared.
 const CONNECTIONS: f64 = 2.0;
 
-/// A gateway for this server, which it need not reach; told by the variable that the predecessor had.
+/// A gateway for this server, which it need not reach; told by the variable that the predecessor had. Tasks pass as
+/// they are.
 pub(crate) fn in_front_of(server: &NatsServer) -> Start {
+    in_front_of_a_router(server).raw_tasks()
+}
+
+/// As [`in_front_of`], with the router's profile for tasks, as it is by default.
+pub(crate) fn in_front_of_a_router(server: &NatsServer) -> Start {
     let start = Gateway::with().environment("NATS_URL", &server.url());
     start.set("nats.reconnect_delay_ms_max=100").set("nats.pool_connections_max=2")
 }
