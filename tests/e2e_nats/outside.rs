@@ -1,6 +1,6 @@
 //! The outside party: services that answer on NATS, and how a gateway is put in front of them.
 
-use async_nats::{Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::{Builder, Runtime};
@@ -57,6 +57,26 @@ impl Outside {
         });
     }
 
+    /// An inbox of its own, to which questions of [`Self::ask_from`] are answered.
+    pub(crate) fn inbox(&self) -> (Inbox, Listening<'_>) {
+        let inbox = self.client.new_inbox();
+        let subscriber = self.runtime.block_on(self.client.subscribe(inbox.clone())).unwrap();
+        (Inbox(inbox), Listening { outside: self, subscriber })
+    }
+
+    /// Asks; the answer comes to the inbox.
+    pub(crate) fn ask_from(
+        &self,
+        inbox: &Inbox,
+        subject: &str,
+        headers: HeaderMap,
+        payload: impl Into<Bytes>,
+    ) {
+        let (subject, inbox) = (subject.to_owned(), inbox.0.clone());
+        let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload.into());
+        self.runtime.block_on(sent).unwrap();
+    }
+
     /// Listens, and answers nothing by itself; in force when this returns.
     pub(crate) fn listen(&self, subject: &'static str) -> Listening<'_> {
         let subscriber = self.runtime.block_on(async {
@@ -71,6 +91,9 @@ impl Outside {
         Listening { outside: self, subscriber }
     }
 }
+
+/// Where answers come.
+pub(crate) struct Inbox(String);
 
 /// A subscription.
 pub(crate) struct Listening<'outside> {
