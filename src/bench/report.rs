@@ -275,7 +275,7 @@ mod tests {
             runs: 2,
         };
         let target = Target {
-            reach: Reach { socket: PathBuf::new() },
+            reach: Reach { socket: PathBuf::new(), http: String::new() },
             nats: None,
             subject: "s".to_owned(),
             gateway_pid: None,

@@ -107,6 +107,36 @@ pub static DOORS: &[Door] = &[
         payload_bytes_max: DOCUMENT_BYTES,
         cannot: &[],
     },
+    Door {
+        name: "WebSocket JSON",
+        via: Via::Ws,
+        local: false,
+        tasks: false,
+        one_at_a_time: false,
+        partner: Via::Http,
+        payload_bytes_max: DOCUMENT_BYTES,
+        cannot: &[],
+    },
+    Door {
+        name: "WebSocket binary",
+        via: Via::WsBinary,
+        local: false,
+        tasks: false,
+        one_at_a_time: false,
+        partner: Via::Http,
+        payload_bytes_max: FRAME_BYTES,
+        cannot: &[],
+    },
+    Door {
+        name: "HTTP and SSE",
+        via: Via::Http,
+        local: false,
+        tasks: false,
+        one_at_a_time: true,
+        partner: Via::Ws,
+        payload_bytes_max: 4 << 20,
+        cannot: &[],
+    },
 ];
 
 impl Door {

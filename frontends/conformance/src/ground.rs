@@ -141,7 +141,8 @@ fn reach(gateway: &Gateway) -> Reach {
         found.map(|(_, address)| address.clone())
     };
     let Some(Address::Unix(socket)) = address("unix") else { panic!("the gateway has a Unix socket") };
-    Reach { socket }
+    let Some(Address::Tcp(http)) = address("http") else { panic!("the gateway has an HTTP door") };
+    Reach { socket, http: http.to_string() }
 }
 
 /// Says something and gives what is answered to it.
