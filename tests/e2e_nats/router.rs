@@ -186,8 +186,8 @@ fn a_router_that_is_silent_late_or_double_costs_its_own_requests_only() {
     let start = in_front_of_a_router(&server).set("breaker.enabled=false");
     let gateway = start.set("routes.decide.timeout_ms=300").gateway();
     until_connected(&gateway);
-    let mut client = gateway.client();
     let before = gateway.metrics().held();
+    let mut client = gateway.client();
     for mode in ["silent", "late"] {
         let task = json!({"demo_router": {"mode": mode, "wait_ms": 1}}).to_string();
         assert_eq!(client.ask(kind::TASK_SUBMIT, task).error().2, "timed_out", "{mode}");
@@ -204,6 +204,7 @@ fn a_router_that_is_silent_late_or_double_costs_its_own_requests_only() {
         let of = |name: &str| metrics.of(&format!("ipc_gateway_nats_{name}_replies_total"));
         of("late") >= 1.0 && of("late") + of("double") == 11.0
     });
+    drop(client);
     gateway.until_held(&before);
     gateway.stop();
 }
