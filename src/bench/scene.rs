@@ -168,7 +168,12 @@ fn responder(program: &Path, url: &str, subject: &str) -> Command {
 fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: SocketAddr) -> Command {
     let mut command = Command::new(program);
     // Nothing of this machine's configuration counts: no variables, and a file with nothing in it.
-    command.env_clear().env("ROUTER_DECIDE_SUBJECT", subject).arg("run");
+    // The responder echoes, and its answers are compared with what was asked: no profile changes that.
+    command
+        .env_clear()
+        .env("ROUTER_DECIDE_SUBJECT", subject)
+        .env("IPC_GATEWAY__ROUTES__DECIDE__PROFILE", "raw");
+    command.arg("run");
     command.arg("--config").arg(folder.join("gateway.toml"));
     command.arg("--socket").arg(socket(folder)).args(["--nats-url", url, "--admin-port", "0"]);
     command.args(["--log-level", "warn"]);
