@@ -46,7 +46,10 @@ pub enum StartError {
     #[error(transparent)]
     Metric(#[from] MetricError),
     /// Nothing is enabled that a client could use.
-    #[error("no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1) or http.enabled = true")]
+    #[error(
+        "no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1), http.enabled = true or \
+             grpc.enabled = true"
+    )]
     NoDoor,
 }
 
@@ -61,6 +64,7 @@ pub struct Gateway {
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
+    web_socket: Option<&'static str>,
     handle: Handle,
     registry: Registry,
 }
@@ -147,6 +151,11 @@ impl Gateway {
         if config.http.enabled {
             opened.push(open_http(&config, &parts).await?);
         }
+        if config.grpc.enabled {
+            let serving = backend.clone();
+            let ready = Arc::new(move || serving.health().reachable);
+            opened.push(open::<grpc::GrpcDoor, _>(doors::grpc(&config.grpc, ready), &parts).await?);
+        }
         if opened.is_empty() {
             return Err(StartError::NoDoor);
         }
@@ -180,6 +189,7 @@ impl Gateway {
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
+            web_socket: (config.http.enabled && config.websocket.enabled).then_some(websocket::PATH),
             handle,
             registry,
         })
@@ -188,6 +198,11 @@ impl Gateway {
     /// What listens where, by name.
     pub fn addresses(&self) -> &[(&'static str, Address)] {
         &self.addresses
+    }
+
+    /// The path of WebSockets on the address of the HTTP door, if they are offered.
+    pub fn web_socket(&self) -> Option<&'static str> {
+        self.web_socket
     }
 
     /// Which backend serves: `embedded` or `nats`.

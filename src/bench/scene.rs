@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -12,13 +13,15 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::probe;
-use super::plan::{PAYLOAD_BYTES_MIN, Plan, Target};
+use super::plan::{PAYLOAD_BYTES_MIN, Target};
 use crate::client::{Call, Reach, Say, Via};
 
 /// A process that is not up by then has failed.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether a process is up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Only a file can ask for a WebSocket listener.
+const NATS_CONFIGURATION: &str = "websocket { host: \"127.0.0.1\", port: -1, no_tls: true }\n";
 /// The most of a log that is shown when something went wrong.
 const LOG_BYTES_MAX: usize = 2000;
 
@@ -38,8 +41,12 @@ pub struct Scene {
     responder: Process,
     nats: Process,
     url: String,
+    /// Host and port of nats-server's WebSocket listener.
+    nats_web_socket: Option<String>,
     /// Host and port of the HTTP door.
     http: String,
+    /// The gRPC door.
+    grpc: SocketAddr,
     folder: TempDir,
 }
 
@@ -49,29 +56,38 @@ impl Scene {
     pub async fn start(tools: &Tools, subject: &str) -> Result<Self, String> {
         let folder = TempDir::new().map_err(|error| format!("no temporary folder: {error}"))?;
         let path = folder.path();
+        std::fs::write(path.join("nats.conf"), NATS_CONFIGURATION)
+            .map_err(|error| format!("cannot write nats-server's configuration: {error}"))?;
         let mut nats = Process::start("nats-server", path, nats(&tools.nats_server, path))?;
-        let url = nats_url(&mut nats, path).await?;
+        let Ports { nats: urls, web_socket } = ports(&mut nats, path).await?;
+        let url = urls.into_iter().next().ok_or("nats-server listens nowhere")?;
+        let nats_web_socket =
+            web_socket.first().and_then(|url| url.strip_prefix("ws://")).map(ToOwned::to_owned);
         let responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
-        let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject))?;
-        let mut scene = Self { gateway, responder, nats, url, http: String::new(), folder };
+        let grpc = free_address().map_err(|error| format!("no free port: {error}"))?;
+        let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject, grpc))?;
+        let http = String::new();
+        let mut scene = Self { gateway, responder, nats, url, nats_web_socket, http, grpc, folder };
         scene.wait().await?;
         scene.http = scene.http_address().await?;
         Ok(scene)
     }
 
-    /// What there is to measure, for requests of this plan.
-    pub fn target(&self, plan: &Plan, subject: &str) -> Target {
+    /// What there is to measure, by answers of so many bytes.
+    pub fn target(&self, answer_bytes: Option<usize>, subject: &str) -> Target {
         Target {
             reach: self.reach(),
             nats: Some(self.url.clone()),
             subject: subject.to_owned(),
             gateway_pid: Some(self.gateway.id()),
-            answer_bytes: Some(plan.payload_bytes),
+            nats_pid: Some(self.nats.id()),
+            nats_web_socket: self.nats_web_socket.clone(),
+            answer_bytes,
         }
     }
 
     fn reach(&self) -> Reach {
-        Reach { socket: socket(self.folder.path()), http: self.http.clone() }
+        Reach { socket: socket(self.folder.path()), http: self.http.clone(), grpc: self.grpc }
     }
 
     /// Where the HTTP door is: its port is a free one, and the banner has it.
@@ -129,9 +145,15 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("gateway.sock")
 }
 
+/// An address whose port was free just now. The gateway says so if somebody took it since.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
 fn nats(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(folder);
+    command.arg("--config").arg(folder.join("nats.conf"));
     command
 }
 
@@ -143,7 +165,7 @@ fn responder(program: &Path, url: &str, subject: &str) -> Command {
 }
 
 /// A gateway with every rule at work and none that refuses: the limits are there, and are above any load.
-fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
+fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: SocketAddr) -> Command {
     let mut command = Command::new(program);
     // Nothing of this machine's configuration counts: no variables, and a file with nothing in it.
     // The responder echoes, and its answers are compared with what was asked: no profile changes that.
@@ -160,29 +182,33 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
         "limits.peer_rate_per_second=10000000",
         "limits.peer_rate_local=true",
         "http.port=0",
+        &format!("grpc.port={}", grpc.port()),
     ] {
         command.args(["--set", setting]);
     }
     command
 }
 
-/// The address that the server took, once it wrote it down.
-async fn nats_url(nats: &mut Process, folder: &Path) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Ports {
-        nats: Vec<String>,
-    }
+/// The addresses that the server took.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+    #[serde(default, rename = "websocket")]
+    web_socket: Vec<String>,
+}
+
+/// The addresses that the server took, once it wrote them down.
+async fn ports(nats: &mut Process, folder: &Path) -> Result<Ports, String> {
     let written = || {
         let files = std::fs::read_dir(folder).ok()?;
         let mut paths = files.filter_map(Result::ok).map(|file| file.path());
         let path = paths.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
-        let ports: Ports = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        ports.nats.into_iter().next()
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     };
     let waiting = async {
         loop {
-            if let Some(url) = written() {
-                return Ok(url);
+            if let Some(ports) = written() {
+                return Ok(ports);
             }
             nats.check()?;
             sleep(LOOK_EVERY).await;

@@ -68,6 +68,9 @@ struct Options {
     /// Path of the Unix socket (ipc.path).
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<String>,
+    /// Address and port of the gRPC door (grpc.address, grpc.port).
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    grpc: Option<std::net::SocketAddr>,
     /// Addresses of NATS servers, with commas between; selects the NATS backend (nats.urls).
     #[arg(long, global = true, value_name = "URLS")]
     nats_url: Option<String>,
@@ -142,6 +145,8 @@ impl Options {
         };
         let named = [
             flag("--socket", "ipc.path", self.socket),
+            flag("--grpc", "grpc.address", self.grpc.map(|address| address.ip().to_string())),
+            flag("--grpc", "grpc.port", self.grpc.map(|address| address.port().to_string())),
             flag("--nats-url", "nats.urls", self.nats_url),
             flag("--admin-port", "admin.port", self.admin_port),
             flag("--log-level", "log.level", self.log_level),

@@ -11,11 +11,13 @@
 //! | `v2.rs`, `v1.rs`, `json.rs`, `tasks.rs` | the dialects of the Unix socket |
 //! | `ws.rs` | the dialects of a WebSocket, and how one is opened |
 //! | `http.rs`, `exchange.rs`, `events.rs` | a line over a few connections of HTTP/1.1; one exchange; events |
+//! | `grpc.rs` | a session of the gRPC door |
 //! | `failure.rs` | why there is no answer |
 
 mod events;
 mod exchange;
 mod failure;
+mod grpc;
 mod http;
 mod json;
 mod stream;
@@ -33,7 +35,9 @@ use bytes::Bytes;
 use contract::Headers;
 
 pub use failure::{Failure, Lost};
+pub(crate) use stream::Dialect;
 pub use via::{Reach, Via};
+pub(crate) use ws::{Subprotocol, web_socket};
 
 /// What a client says.
 #[derive(Clone, Debug)]

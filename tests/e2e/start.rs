@@ -175,7 +175,7 @@ fn without_a_door_it_does_not_start_and_says_how_to_open_one() {
     for start in
         [Gateway::with().set("ipc.enabled=false"), Gateway::with().environment("CGW_IPC_ENABLE", "0")]
     {
-        let start = start.set("http.enabled=false");
+        let start = start.set("http.enabled=false").set("grpc.enabled=false");
         let (code, complaint) = start.refusal();
         assert_eq!(code, 1);
         assert!(complaint.contains("ipc.enabled = true"), "{complaint}");

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::program::{Gateway, Running, command, run};
 
 /// Every way in that knows subjects.
-const VIAS: [&str; 5] = ["unix", "json", "ws", "ws-binary", "http"];
+const VIAS: [&str; 6] = ["unix", "json", "ws", "ws-binary", "http", "grpc"];
 
 #[test]
 fn an_answer_is_printed_as_it_is_by_every_way_in() {
@@ -139,7 +139,7 @@ fn many_rounds_are_summarized() {
 #[test]
 fn ping_and_publish_need_no_responder() {
     let gateway = Gateway::start();
-    for via in ["unix", "unix-v1", "json", "ws", "ws-binary", "http"] {
+    for via in ["unix", "unix-v1", "json", "ws", "ws-binary", "http", "grpc"] {
         let ran = gateway.run(&["ping", "--via", via]);
         assert!(ran.code == 0 && ran.text().starts_with("pong from "), "{via}: {ran:?}");
     }
