@@ -65,7 +65,7 @@ pub async fn serve(
             Act::Crash => return Err("crashed, as it was told to".to_owned()),
             // In their order, as one router works.
             Act::Answer { after, times, body } if after.is_zero() => {
-                answer(&client, &message, times, &body).await
+                answer(&client, &message, times, &body).await;
             }
             Act::Answer { after, times, body } => {
                 let permit = Arc::clone(&waiting).acquire_owned().await;
