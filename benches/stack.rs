@@ -70,6 +70,7 @@ fn handle() -> Handle {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["*".to_owned()],
+        profile: ipc_gateway::profiles::Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
             volume_min: 20,

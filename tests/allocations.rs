@@ -98,6 +98,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["X-Tenant".to_owned()],
+        profile: ipc_gateway::profiles::Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
             volume_min: u32::MAX,

@@ -115,7 +115,7 @@ mod tests {
     fn only_what_surely_fills_ten_bytes_does() {
         let cases = [
             ("{}", false),
-            (r"{          }", false),
+            ("{          }", false),
             (r#"{"a":1}"#, false),
             (r#"{"a":"\u0041\u0042"}"#, true),
             (r#"{"a":"\u0041"}"#, false),
