@@ -17,6 +17,7 @@ use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
+use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
 use ipc_gateway::services::retry::RetrySettings;
@@ -70,7 +71,6 @@ fn handle() -> Handle {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["*".to_owned()],
-        profile: ipc_gateway::profiles::Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
             volume_min: 20,
@@ -89,6 +89,7 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
             calls_max: 100,
