@@ -223,6 +223,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
 
     use super::*;
     use crate::client::Call;
@@ -232,6 +233,8 @@ mod tests {
     struct Counts {
         made: AtomicUsize,
         ended: AtomicUsize,
+        /// Lets it end one that has had its answers.
+        may_end: Notify,
     }
 
     /// Answers so many requests of each connection, then ends it.
@@ -242,12 +245,14 @@ mod tests {
         let counted = Arc::clone(&counts);
         tokio::spawn(async move {
             loop {
-                let (socket, _) = listener.accept().await.unwrap();
+                let (mut socket, _) = listener.accept().await.unwrap();
                 counted.made.fetch_add(1, Ordering::Relaxed);
                 let counted = Arc::clone(&counted);
                 tokio::spawn(async move {
                     // A client that goes away has what it wanted.
-                    let _ = answer(socket, answers).await;
+                    let _ = answer(&mut socket, answers).await;
+                    counted.may_end.notified().await;
+                    drop(socket);
                     counted.ended.fetch_add(1, Ordering::Relaxed);
                 });
             }
@@ -255,7 +260,7 @@ mod tests {
         (address, counts)
     }
 
-    async fn answer(mut socket: TcpStream, answers: usize) -> std::io::Result<()> {
+    async fn answer(socket: &mut TcpStream, answers: usize) -> std::io::Result<()> {
         for _ in 0..answers {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
@@ -296,6 +301,7 @@ mod tests {
         for id in 0..20 {
             line.say(id, &ask("a")).unwrap();
             assert_eq!(line.heard().await.unwrap().id, Some(id));
+            counts.may_end.notify_one();
             while counts.ended.load(Ordering::Relaxed) <= usize::try_from(id).unwrap() {
                 tokio::task::yield_now().await;
             }
