@@ -57,6 +57,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     drain: Drain,
+    pause: Duration,
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
@@ -125,7 +126,8 @@ impl Gateway {
         registry.show_rules(&handle)?;
         let budget = ByteBudget::new(config.limits.memory_bytes_max);
         registry.show_budget(&budget)?;
-        let drain = Drain::new();
+        let drain = Drain::spread_over(config.drain_spread);
+        registry.show_drain(&drain)?;
         let authenticate =
             Identities { local: Local::new(config.ipc.allow_uids.clone(), config.ipc.allow_gids.clone()) };
         let parts = Parts {
@@ -179,6 +181,7 @@ impl Gateway {
         }
         Ok(Self {
             drain,
+            pause: config.drain_pause,
             admin_stop,
             doors,
             admin: admin_task,
@@ -226,9 +229,30 @@ impl Gateway {
         }
     }
 
-    /// Stops: readiness turns false, nothing new is accepted, and what is in flight gets `grace` to finish.
-    /// Returns how many connections were cut at its end.
-    pub async fn stop(mut self, grace: Duration) -> usize {
+    /// Stops: readiness turns false and, after the pause that is configured, nothing new is accepted; what is in
+    /// flight gets `grace` to finish. Returns how many connections were cut at its end.
+    pub async fn stop(self, grace: Duration) -> usize {
+        let stopped = self.stop_unless(grace, std::future::pending::<()>()).await;
+        stopped.cut
+    }
+
+    /// The same, but as soon as `hurry` resolves everything is cut. What must not stay behind, such as the socket
+    /// file, is removed in any case.
+    pub async fn stop_unless<H>(mut self, grace: Duration, hurry: impl Future<Output = H>) -> Stopped<H> {
+        let hurried = tokio::select! {
+            cut = self.wind_down(grace) => return Stopped { cut, hurried: None },
+            hurried = hurry => hurried,
+        };
+        self.drain.begin();
+        let cut = self.drain.at_work();
+        // Dropped with what they own, and nothing of it waits.
+        self.doors.shutdown().await;
+        Stopped { cut, hurried: Some(hurried) }
+    }
+
+    async fn wind_down(&mut self, grace: Duration) -> usize {
+        self.drain.announce();
+        tokio::time::sleep(self.pause).await;
         self.drain.begin();
         let finished = async {
             self.drain.finished().await;
@@ -239,12 +263,21 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
-        self.close.0.await;
+        self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();
         while self.admin.join_next().await.is_some() {}
         cut
     }
+}
+
+/// How a gateway stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped<H> {
+    /// Connections that were cut.
+    pub cut: usize,
+    /// What made it hurry, if anything did.
+    pub hurried: Option<H>,
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.
@@ -332,7 +365,7 @@ impl<B: Backend> Status for Shown<B> {
 
     fn ready(&self) -> (bool, serde_json::Value) {
         let backend = self.backend.health();
-        let draining = self.drain.is_draining();
+        let draining = self.drain.is_announced();
         let ready = backend.reachable && !draining;
         let message = match (draining, backend.reachable) {
             (true, _) => "draining: the gateway is stopping",

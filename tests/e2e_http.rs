@@ -7,6 +7,8 @@
 
 #[path = "e2e_http/bad_input.rs"]
 mod bad_input;
+#[path = "e2e_http/browser.rs"]
+mod browser;
 #[path = "e2e_http/curl.rs"]
 mod curl;
 #[path = "e2e_http/document.rs"]

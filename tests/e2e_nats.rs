@@ -30,6 +30,8 @@ mod proxy;
 mod answers;
 #[path = "e2e_nats/circuits.rs"]
 mod circuits;
+#[path = "e2e_nats/faults.rs"]
+mod faults;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
 #[path = "e2e_nats/reload.rs"]

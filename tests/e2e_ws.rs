@@ -16,6 +16,8 @@ mod gateway;
 
 #[path = "e2e_ws/bad_frames.rs"]
 mod bad_frames;
+#[path = "e2e_ws/drain.rs"]
+mod drain;
 #[path = "e2e_ws/handshake.rs"]
 mod handshake;
 #[path = "e2e_ws/many.rs"]

@@ -73,7 +73,6 @@ pub(super) fn websocket(config: &Config) -> websocket::Settings {
             write_timeout: settings.write_timeout,
             close_timeout: CLOSE_TIMEOUT,
         }),
-        reconnect_spread: config.drain_grace,
     }
 }
 

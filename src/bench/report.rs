@@ -275,7 +275,7 @@ mod tests {
             runs: 2,
         };
         let target = Target {
-            reach: Reach { socket: PathBuf::new(), grpc: ([127, 0, 0, 1], 0).into() },
+            reach: Reach { socket: PathBuf::new(), http: String::new(), grpc: ([127, 0, 0, 1], 0).into() },
             nats: None,
             subject: "s".to_owned(),
             gateway_pid: None,

@@ -39,6 +39,9 @@ pub struct Scene {
     responder: Process,
     nats: Process,
     url: String,
+    /// Host and port of the HTTP door.
+    http: String,
+    /// The gRPC door.
     grpc: SocketAddr,
     folder: TempDir,
 }
@@ -54,8 +57,9 @@ impl Scene {
         let responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
         let grpc = free_address().map_err(|error| format!("no free port: {error}"))?;
         let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject, grpc))?;
-        let mut scene = Self { gateway, responder, nats, url, grpc, folder };
+        let mut scene = Self { gateway, responder, nats, url, http: String::new(), grpc, folder };
         scene.wait().await?;
+        scene.http = scene.http_address().await?;
         Ok(scene)
     }
 
@@ -71,7 +75,25 @@ impl Scene {
     }
 
     fn reach(&self) -> Reach {
-        Reach { socket: socket(self.folder.path()), grpc: self.grpc }
+        Reach { socket: socket(self.folder.path()), http: self.http.clone(), grpc: self.grpc }
+    }
+
+    /// Where the HTTP door is: its port is a free one, and the banner has it.
+    async fn http_address(&mut self) -> Result<String, String> {
+        let until = Instant::now() + READY_LIMIT;
+        loop {
+            let banner = std::fs::read_to_string(&self.gateway.log).unwrap_or_default();
+            // A line without its end is not whole.
+            let mut lines = banner.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            if let Some(address) = lines.find_map(http_in) {
+                return Ok(address);
+            }
+            self.gateway.check()?;
+            if Instant::now() > until {
+                return Err(format!("the gateway does not say where its HTTP door is\n{banner}"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Waits until the gateway answers with what the responder said.
@@ -98,6 +120,13 @@ impl Scene {
             sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// The host and port of the HTTP door in a line of the banner: `http     http://127.0.0.1:8081  …`.
+fn http_in(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let address = words.by_ref().next().filter(|door| *door == "http").and(words.next())?;
+    address.strip_prefix("http://").map(ToOwned::to_owned)
 }
 
 fn socket(folder: &Path) -> PathBuf {

@@ -10,6 +10,7 @@ use contract::Subject;
 use serde_json::json;
 
 use super::console::Console;
+use super::question::reachable;
 use super::signals::Signals;
 use super::{code, span};
 use crate::backend::nats::direct;
@@ -197,7 +198,7 @@ async fn target(arguments: &Arguments, config: &Config) -> Target {
     let socket = config.ipc.path.clone();
     let peer = tokio::net::UnixStream::connect(&socket).await.and_then(|stream| stream.peer_cred());
     Target {
-        reach: Reach { socket, grpc: config.grpc.address },
+        reach: Reach { socket, http: reachable(config.http.address).to_string(), grpc: config.grpc.address },
         nats: (!servers.is_empty()).then(|| servers.join(",")),
         subject: arguments.subject.clone(),
         gateway_pid: peer.ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok()),

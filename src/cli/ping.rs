@@ -25,6 +25,7 @@ pub(super) fn ping(
     whereabouts: Whereabouts,
     console: &mut Console<'_>,
 ) -> io::Result<u8> {
-    let Way { via, json } = arguments.way;
+    let Way { via, json, ref url } = arguments.way;
+    let whereabouts = whereabouts.named(url.as_ref());
     rounds::run(&Rounds { via, whereabouts, say: Say::Ping, count: arguments.count, json }, console)
 }

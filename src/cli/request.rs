@@ -61,7 +61,8 @@ fn run(
     say: fn(Call) -> Say,
     console: &mut Console<'_>,
 ) -> io::Result<u8> {
-    let Way { via, json } = arguments.way;
+    let Way { via, json, ref url } = arguments.way;
+    let whereabouts = whereabouts.named(url.as_ref());
     match arguments.call() {
         Ok(call) => {
             let rounds = Rounds { via, whereabouts, say: say(call), count: arguments.count, json };

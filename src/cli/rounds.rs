@@ -152,19 +152,28 @@ pub(super) fn sentence(failure: &Failure, say: &Say, via: Via, whereabouts: &Whe
 pub(super) fn ended(came: &Came, via: Via, json: bool, console: &mut Console<'_>) -> io::Result<u8> {
     let Came::Lost(lost) = came else { return Ok(code::INTERRUPTED) };
     if json {
-        let error = json!({"kind": "connection", "message": lost.to_string()});
+        let error = match lost {
+            Lost::Refused(failure) => failure_json(failure),
+            _ => json!({"kind": "connection", "message": lost.to_string()}),
+        };
         console.object(&json!({"ok": false, "error": error}), None)?;
     }
     let advice = match lost {
         Lost::Connect { .. } => {
-            "is the gateway running? Start it with `ipc-gateway`, or say where it is with --socket PATH or --grpc \
-             IP:PORT"
+            "is the gateway running? Start it with `ipc-gateway`, or name its socket with --socket PATH, its \
+             HTTP door with --url URL, its gRPC door with --grpc IP:PORT"
         }
-        Lost::Closed | Lost::Broken(_) => "it may be stopping or have refused this client; its log says more",
+        Lost::Refused(failure) => &advice(failure),
+        Lost::Closed | Lost::Shut { .. } | Lost::Broken(_) => {
+            "it may be stopping or have refused this client; its log says more"
+        }
         Lost::Protocol(_) => "is this the door of a gateway, and does it speak this --via?",
     };
     console.complain(&format!("{lost} (via {}); {advice}", via.name()))?;
-    Ok(code::FAILED)
+    Ok(match lost {
+        Lost::Refused(failure) => code::of(failure.kind),
+        _ => code::FAILED,
+    })
 }
 
 /// Milliseconds to the microsecond, which is finer than what is measured here is exact.

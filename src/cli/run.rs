@@ -53,7 +53,9 @@ async fn serve(
     // Before any address is taken: a signal from then on removes the socket file again.
     let mut stops = Signals::listen()?;
     let mut hangups = signal(SignalKind::hangup())?;
-    let (grace, watch) = (loaded.config.drain_grace, loaded.config.reload_watch);
+    let web_socket = loaded.config.websocket.enabled;
+    let (pause, grace) = (loaded.config.drain_pause, loaded.config.drain_grace);
+    let watch = loaded.config.reload_watch;
     let started = Gateway::start(loaded.config).await.and_then(|gateway| {
         let reload = gateway.reload(sources.clone(), loaded.resolved)?;
         Ok((gateway, reload))
@@ -66,7 +68,7 @@ async fn serve(
         }
     };
     // Whoever started us may not read on; that is no reason not to serve.
-    if let Err(error) = banner(&gateway, out) {
+    if let Err(error) = banner(&gateway, web_socket, out) {
         tracing::debug!(%error, "the banner was not read");
     }
     let mut exit = code::OK;
@@ -81,24 +83,30 @@ async fn serve(
     };
     tokio::select! {
         () = reloads => {}
-        name = stops.next() => tracing::info!(signal = name, grace_seconds = grace.as_secs(), "stopping"),
+        name = stops.next() => {
+            let pause_seconds = pause.as_secs();
+            tracing::info!(signal = name, pause_seconds, grace_seconds = grace.as_secs(), "stopping");
+        }
         error = gateway.failed() => {
             tracing::error!("{error}; stopping");
             exit = code::FAILED;
         }
     }
-    tokio::select! {
-        cut = gateway.stop(grace) => match cut {
-            0 => tracing::info!("stopped"),
-            cut => tracing::warn!(connections = cut, "stopped; connections were cut at the end of the grace"),
-        },
-        name = stops.next() => tracing::warn!(signal = name, "stopped at once by a second signal"),
+    let stopped = gateway.stop_unless(grace, stops.next()).await;
+    match (stopped.hurried, stopped.cut) {
+        (Some(name), cut) => {
+            tracing::warn!(signal = name, connections = cut, "stopped at once by a second signal");
+        }
+        (None, 0) => tracing::info!("stopped"),
+        (None, cut) => {
+            tracing::warn!(connections = cut, "stopped; connections were cut at the end of the grace");
+        }
     }
     Ok(exit)
 }
 
 /// What listens where, and three lines to paste.
-fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
+fn banner(gateway: &Gateway, web_socket: bool, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "ipc-gateway {}", env!("CARGO_PKG_VERSION"))?;
     for (name, address) in gateway.addresses() {
         match address {
@@ -110,6 +118,10 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
                     out,
                     "  {name:<8} http://{address}  requests, publishes, event streams; / says what is here"
                 )?;
+                if web_socket {
+                    let what = "the JSON envelope, frames of version 2";
+                    writeln!(out, "  {:<8} ws://{address}{}  {what}", "ws", websocket::PATH)?;
+                }
             }
             Address::Tcp(address) if *name == "grpc" => {
                 writeln!(out, "  {name:<8} {address}  gateway.v1.Gateway, reflection, health; gRPC-Web")?;

@@ -7,7 +7,7 @@ mod picture;
 mod samples;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,6 +17,7 @@ use self::pages::Pages;
 use self::picture::Picture;
 use self::samples::Samples;
 use super::console::Console;
+use super::question::reachable;
 use super::signals::Signals;
 use super::{code, span};
 use crate::config;
@@ -113,14 +114,4 @@ async fn read(pages: &mut Pages) -> Result<Samples, String> {
 fn json(page: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(page)
         .map_err(|error| format!("what answers there is not this gateway's admin listener: {error}"))
-}
-
-/// The address to connect to for one that is listened on.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }

@@ -39,7 +39,8 @@ pub(super) fn subscribe(
             return Ok(code::USAGE);
         }
     };
-    let Way { via, json } = arguments.way;
+    let Way { via, json, ref url } = arguments.way;
+    let whereabouts = whereabouts.named(url.as_ref());
     let listening = Listening { via, json, whereabouts, say: Say::Subscribe(call), left: arguments.count };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(listening.run(console))

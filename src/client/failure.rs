@@ -64,6 +64,17 @@ pub enum Lost {
     /// The gateway closed it.
     #[error("the gateway closed the connection")]
     Closed,
+    /// The gateway turned it away.
+    #[error("the gateway refused the connection: {0}")]
+    Refused(Failure),
+    /// The gateway closed a WebSocket, and said why (RFC 6455 section 7.4).
+    #[error("the gateway closed the connection with {code}{}{reason}", if .reason.is_empty() { "" } else { ": " })]
+    Shut {
+        /// The code.
+        code: u16,
+        /// What a person may read.
+        reason: String,
+    },
     /// The system ended it.
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),

@@ -135,7 +135,7 @@ enum Values {
 struct Error<'a> {
     #[serde(default)]
     kind: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "detail")]
     message: String,
     #[serde(default)]
     outcome: Option<String>,
@@ -149,11 +149,10 @@ struct Error<'a> {
     body_base64: Option<String>,
 }
 
-fn answer(line: &Bytes) -> Result<Heard, Lost> {
-    let told: Told<'_> = serde_json::from_slice(line).map_err(|error| Lost::Protocol(error.to_string()))?;
-    let headers = || -> Result<Headers, Lost> {
+impl Told<'_> {
+    fn headers(&self) -> Result<Headers, Lost> {
         let mut headers = Headers::new();
-        for (name, values) in &told.headers {
+        for (name, values) in &self.headers {
             let values = match values {
                 Values::One(value) => std::slice::from_ref(value),
                 Values::Many(values) => values,
@@ -165,16 +164,30 @@ fn answer(line: &Bytes) -> Result<Heard, Lost> {
             }
         }
         Ok(headers)
-    };
-    let payload = || bytes(line, told.payload, told.payload_base64.as_deref());
+    }
+
+    /// The payload, of `line`, which this was read from.
+    fn payload(&self, line: &Bytes) -> Result<Bytes, Lost> {
+        bytes(line, self.payload, self.payload_base64.as_deref())
+    }
+
+    fn delivery(&self, line: &Bytes) -> Result<What, Lost> {
+        Ok(What::Delivery {
+            subject: self.subject.clone().unwrap_or_default(),
+            headers: self.headers()?,
+            payload: self.payload(line)?,
+        })
+    }
+}
+
+fn answer(line: &Bytes) -> Result<Heard, Lost> {
+    let told: Told<'_> = read(line)?;
     let what = match (told.op.as_deref(), &told.error) {
-        (Some("reply"), _) => What::Reply { headers: headers()?, payload: payload()?, more: told.more },
+        (Some("reply"), _) => {
+            What::Reply { headers: told.headers()?, payload: told.payload(line)?, more: told.more }
+        }
         (Some("accepted"), _) => What::Accepted,
-        (Some("delivery"), _) => What::Delivery {
-            subject: told.subject.clone().unwrap_or_default(),
-            headers: headers()?,
-            payload: payload()?,
-        },
+        (Some("delivery"), _) => told.delivery(line)?,
         (Some("gap"), _) => What::Gap(told.lost),
         (Some("end"), _) => What::End,
         (Some("pong"), _) => What::Pong,
@@ -185,6 +198,25 @@ fn answer(line: &Bytes) -> Result<Heard, Lost> {
         (op, _) => return Err(Lost::Protocol(format!("an answer with the op {op:?}"))),
     };
     Ok(Heard { id: told.id, what })
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Lost> {
+    serde_json::from_slice(text).map_err(|error| Lost::Protocol(error.to_string()))
+}
+
+/// The data of an event `message`: the members of a delivery.
+pub(super) fn delivery(data: &Bytes) -> Result<What, Lost> {
+    read::<Told<'_>>(data)?.delivery(data)
+}
+
+/// The data of an event `gap`.
+pub(super) fn gap(data: &Bytes) -> Result<What, Lost> {
+    Ok(What::Gap(read::<Told<'_>>(data)?.lost))
+}
+
+/// A problem document of HTTP (RFC 9457): an error with `detail` for `message`.
+pub(super) fn problem(document: &Bytes) -> Result<Failure, Lost> {
+    failed(document, &read(document)?)
 }
 
 fn failed(line: &Bytes, error: &Error<'_>) -> Result<Failure, Lost> {

@@ -9,17 +9,23 @@
 //! | `via.rs` | the ways in, by name |
 //! | `stream.rs` | a line over a byte stream, with a [`Dialect`](stream::Dialect) for the bytes |
 //! | `v2.rs`, `v1.rs`, `json.rs`, `tasks.rs` | the dialects of the Unix socket |
+//! | `ws.rs` | the dialects of a WebSocket, and how one is opened |
+//! | `http.rs`, `exchange.rs`, `events.rs` | a line over a few connections of HTTP/1.1; one exchange; events |
 //! | `grpc.rs` | a session of the gRPC door |
 //! | `failure.rs` | why there is no answer |
 
+mod events;
+mod exchange;
 mod failure;
 mod grpc;
+mod http;
 mod json;
 mod stream;
 mod tasks;
 mod v1;
 mod v2;
 mod via;
+mod ws;
 
 use std::fmt;
 use std::task::{Context, Poll};

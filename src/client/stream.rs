@@ -26,6 +26,9 @@ pub(super) trait Dialect: Send + fmt::Debug {
 
     /// Takes one thing heard from the front of `input`, if it is whole.
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Heard>, Lost>;
+
+    /// Writes what the protocol itself owes the other side for what was decoded.
+    fn owed(&mut self, _out: &mut BytesMut) {}
 }
 
 /// The line.
@@ -47,7 +50,12 @@ pub(super) async fn unix<D: Dialect + 'static>(path: &Path, dialect: D) -> Resul
 
 impl<S, D> Stream<S, D> {
     pub(super) fn new(socket: S, dialect: D) -> Self {
-        Self { socket, dialect, input: BytesMut::new(), output: BytesMut::new() }
+        Self::with_input(socket, dialect, BytesMut::new())
+    }
+
+    /// With bytes that were read from the socket already.
+    pub(super) fn with_input(socket: S, dialect: D, input: BytesMut) -> Self {
+        Self { socket, dialect, input, output: BytesMut::new() }
     }
 }
 
@@ -85,6 +93,7 @@ where
             if let Some(heard) = self.dialect.decode(&mut self.input)? {
                 return Poll::Ready(Ok(heard));
             }
+            self.dialect.owed(&mut self.output);
             // A write that fails does not end the line: what the gateway said before it closed is still to
             // be read, and says why.
             let writing = self.poll_write(context);

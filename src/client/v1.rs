@@ -224,6 +224,9 @@ pub(super) fn failed(payload: &[u8]) -> Failure {
         retry_after_ms: Option<u64>,
         #[serde(default)]
         backend_code: Option<String>,
+        /// The backend's own no, as it stands (`ipc.failed_as_error`).
+        #[serde(default)]
+        body: Option<Box<RawValue>>,
     }
     let Ok(Body { error: said }) = serde_json::from_slice(payload) else {
         return Failure {
@@ -244,6 +247,7 @@ pub(super) fn failed(payload: &[u8]) -> Failure {
         outcome: said.outcome.as_deref().and_then(failure::outcome).unwrap_or(new.outcome),
         retry_after: said.retry_after_ms.map(std::time::Duration::from_millis),
         backend_code: said.backend_code,
+        body: said.body.map(|body| Bytes::from(String::from(Box::<str>::from(body)))).unwrap_or_default(),
         ..new
     }
 }

@@ -88,8 +88,13 @@ pub struct Config {
     pub limits: Limits,
     /// The admin listener.
     pub admin: Admin,
-    /// How long work in flight may take after the signal to stop.
+    /// How long everybody is served on after the signal to stop, with readiness false.
+    pub drain_pause: Duration,
+    /// How long work in flight may take after that.
     pub drain_grace: Duration,
+    /// Over how long clients leave and come back: at most half of the grace, so that what is in flight when the last
+    /// is told has the other half.
+    pub drain_spread: Duration,
     /// How often to look for another configuration file; `None`: never.
     pub reload_watch: Option<Duration>,
     /// The log.
@@ -144,7 +149,9 @@ impl Config {
             hub: Hub::from_resolved(settings),
             limits: Limits::from_resolved(settings),
             admin: Admin::from_resolved(settings),
+            drain_pause: settings.millis("drain.pause_ms"),
             drain_grace: settings.millis("drain.grace_ms"),
+            drain_spread: settings.millis("drain.spread_ms").min(settings.millis("drain.grace_ms") / 2),
             reload_watch: Some(settings.millis("reload.watch_ms")).filter(|pause| !pause.is_zero()),
             log: sections::log(settings),
             metrics_old_names: settings.bool("metrics.old_names"),

@@ -7,7 +7,7 @@ use contract::{Counter, DoorMeters, Gauge};
 use super::{MetricError, Registry, SampleKind};
 
 type Gauges = [(&'static str, &'static str, fn(&DoorMeters) -> &Gauge); 5];
-type Counters = [(&'static str, &'static str, fn(&DoorMeters) -> &Counter); 8];
+type Counters = [(&'static str, &'static str, fn(&DoorMeters) -> &Counter); 9];
 
 const GAUGES: Gauges = [
     ("connections", "Connections open now.", |door| &door.connections),
@@ -22,6 +22,11 @@ const COUNTERS: Counters = [
     ("connections_refused_total", "Connections refused: over the cap, or not allowed.", |door| {
         &door.connections_refused_total
     }),
+    (
+        "accept_failures_total",
+        "Times that no connection could be accepted, for want of descriptors or memory.",
+        |door| &door.accept_failures_total,
+    ),
     ("received_bytes_total", "Bytes read from peers.", |door| &door.received_bytes_total),
     ("sent_bytes_total", "Bytes written to peers.", |door| &door.sent_bytes_total),
     ("protocol_errors_total", "Messages that broke the door's protocol.", |door| &door.protocol_errors_total),

@@ -1,6 +1,6 @@
 //! What all doors share: memory and permits, each beside its limit, so that it can be seen how near it is.
 
-use contract::ByteBudget;
+use contract::{ByteBudget, Drain};
 
 use super::{MetricError, Registry, SampleKind};
 use crate::rules::{Handle, Rules};
@@ -31,6 +31,18 @@ impl Registry {
             SampleKind::Counter,
             &[],
             Box::new(move || number(shared.load().peers.shared_total())),
+        )
+    }
+
+    /// Shows whether the gateway is about to stop.
+    pub fn show_drain(&self, drain: &Drain) -> Result<(), MetricError> {
+        let drain = drain.clone();
+        self.sample(
+            "ipc_gateway_draining",
+            "1 from the signal to stop, else 0.",
+            SampleKind::Gauge,
+            &[],
+            Box::new(move || f64::from(u8::from(drain.is_announced()))),
         )
     }
 

@@ -58,7 +58,8 @@ pub(crate) struct Start {
     environment: Vec<(String, String)>,
     place: Option<Arc<TempDir>>,
     admin_port: u16,
-    descriptors: Option<u32>,
+    /// Options and value of `ulimit`.
+    descriptors: Option<String>,
 }
 
 impl Start {
@@ -93,16 +94,23 @@ impl Start {
 
     /// Starts it with this soft limit of open descriptors.
     pub(crate) fn descriptors(mut self, limit: u32) -> Self {
-        self.descriptors = Some(limit);
+        self.descriptors = Some(format!("-S -n {limit}"));
+        self
+    }
+
+    /// Starts it with this limit of open descriptors, which it cannot raise.
+    #[allow(dead_code, reason = "for the test of what happens when they run out")]
+    pub(crate) fn descriptors_max(mut self, limit: u32) -> Self {
+        self.descriptors = Some(format!("-n {limit}"));
         self
     }
 
     fn spawn(&self, place: &Path) -> Child {
-        let mut command = match self.descriptors {
+        let mut command = match &self.descriptors {
             None => clean(PROGRAM),
             Some(limit) => {
                 let mut command = clean("sh");
-                command.args(["-c", &format!("ulimit -S -n {limit}; exec \"$0\" \"$@\""), PROGRAM]);
+                command.args(["-c", &format!("ulimit {limit}; exec \"$0\" \"$@\""), PROGRAM]);
                 command
             }
         };

@@ -120,6 +120,7 @@ impl Drop for Running {
 pub(crate) struct Gateway {
     running: Running,
     admin: String,
+    http: String,
     grpc: String,
     place: TempDir,
 }
@@ -138,23 +139,27 @@ impl Gateway {
         command.args(["--set", "http.port=0", "--set", "grpc.port=0"]);
         command.args(arguments).current_dir(place.path());
         let mut running = Running::start(command);
-        let (mut admin, mut grpc) = (None, None);
+        let (mut admin, mut http, mut grpc) = (None, None, None);
         loop {
             let line = running.line();
             assert!(!line.is_empty() || admin.is_some(), "the gateway did not start: {}", running.end().1);
-            if line.trim_start().starts_with("admin")
-                && let Some((_, rest)) = line.split_once("http://")
-            {
+            if let Some((name, rest)) = line.split_once("http://") {
                 let address = rest.split_whitespace().next().unwrap();
-                admin = address.rsplit_once(':').map(|(_, port)| port.to_owned());
+                let port = address.rsplit_once(':').map(|(_, port)| port.to_owned());
+                match name.trim() {
+                    "admin" => admin = port,
+                    "http" => http = port,
+                    _ => {}
+                }
             }
             if let Some(rest) = line.trim_start().strip_prefix("grpc ") {
                 grpc = rest.split_whitespace().next().map(str::to_owned);
             }
             if line == "Try:" {
                 let admin = admin.expect("the banner has the admin listener");
+                let http = http.expect("the banner has the HTTP door");
                 let grpc = grpc.expect("the banner has the gRPC door");
-                return Self { running, admin, grpc, place };
+                return Self { running, admin, http, grpc, place };
             }
         }
     }
@@ -163,6 +168,7 @@ impl Gateway {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
         command.arg("--socket").arg(self.place.path().join("s")).args(["--admin-port", &self.admin]);
+        command.args(["--set", &format!("http.port={}", self.http)]);
         command.args(["--grpc", &self.grpc]);
         command.current_dir(self.place.path());
         command
@@ -180,5 +186,10 @@ impl Gateway {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.running.signal(signal);
+    }
+
+    /// Host and port of its HTTP door.
+    pub(crate) fn http(&self) -> String {
+        format!("127.0.0.1:{}", self.http)
     }
 }

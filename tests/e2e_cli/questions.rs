@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::program::{Gateway, Running, command, run};
 
 /// Every way in that knows subjects.
-const VIAS: [&str; 3] = ["unix", "json", "grpc"];
+const VIAS: [&str; 6] = ["unix", "json", "ws", "ws-binary", "http", "grpc"];
 
 #[test]
 fn an_answer_is_printed_as_it_is_by_every_way_in() {
@@ -74,6 +74,15 @@ fn without_a_gateway_it_is_said_where_it_was_looked_for() {
     for subcommand in [&["ping"][..], &["request", "a", "x"], &["publish", "a", "x"], &["subscribe", "a"]] {
         let ran = run(command(&[subcommand, &["--socket", socket]].concat()), b"");
         ran.assert_complains(1, &["cannot connect", socket, "--socket"]);
+        // Nobody listens on port 1.
+        for via in ["ws", "ws-binary", "http"] {
+            let ran =
+                run(command(&[subcommand, &["--via", via, "--url", "http://127.0.0.1:1"]].concat()), b"");
+            ran.assert_complains(1, &["cannot connect", "127.0.0.1:1", "--url"]);
+        }
+    }
+    for url in ["127.0.0.1:1", "https://a", "http://a/b", "http://a?b", "http://me@a"] {
+        assert_eq!(run(command(&["ping", "--via", "http", "--url", url]), b"").code, 2, "{url}");
     }
     for wrong in [&["request"][..], &["request", "a", "--timeout", "2x"], &["request", "a", "--via", "smoke"]]
     {
@@ -92,7 +101,12 @@ fn json_is_an_object_a_line() {
         let ran = gateway.run(&["request", "demo.echo", "{\"a\":\n1}", "--json", "--via", via]);
         let [object] = &ran.objects()[..] else { panic!("{ran:?}") };
         assert_eq!((&object["ok"], &object["payload"]), (&json!(true), &json!({"a": 1})));
-        assert_eq!(object["headers"], json!({"Ipc-Gateway-Demo": "true"}));
+        let headers = match via {
+            // Names have no case there, and the door says what the payload looks like.
+            "http" => json!({"content-type": "application/json", "ipc-gateway-demo": "true"}),
+            _ => json!({"Ipc-Gateway-Demo": "true"}),
+        };
+        assert_eq!(object["headers"], headers, "{via}");
         assert!(object["elapsed_ms"].is_number());
         let ran = gateway.run(&["request", "demo.echo", "text", "--json", "--via", via]);
         assert_eq!(ran.objects()[0]["payload_base64"], "dGV4dA==");
@@ -125,12 +139,12 @@ fn many_rounds_are_summarized() {
 #[test]
 fn ping_and_publish_need_no_responder() {
     let gateway = Gateway::start();
-    for via in ["unix", "unix-v1", "json", "grpc"] {
+    for via in ["unix", "unix-v1", "json", "ws", "ws-binary", "http", "grpc"] {
         let ran = gateway.run(&["ping", "--via", via]);
         assert!(ran.code == 0 && ran.text().starts_with("pong from "), "{via}: {ran:?}");
     }
     for via in VIAS {
-        let options = ["--idempotent", "--header", "X-A=1", "--via", via];
+        let options = ["--idempotent", "--header", "X-Request-Id=1", "--via", via];
         let ran = gateway.run(&[&["publish", "any.subject", "x"], &options[..]].concat());
         assert_eq!((ran.code, ran.text(), &*ran.complaints), (0, "", ""), "{via}");
     }
@@ -139,7 +153,8 @@ fn ping_and_publish_need_no_responder() {
 #[test]
 fn headers_and_the_trace_reach_the_responder() {
     let server = crate::nats_server::NatsServer::start("");
-    let gateway = Gateway::start_with(&["--nats-url", &server.url()]);
+    let listed = ["--set", "http.request_headers=x-*"];
+    let gateway = Gateway::start_with(&[&["--nats-url", &server.url()], &listed[..]].concat());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let trace = "0af7651916cd43dd8448eb211c80319c";
     runtime.block_on(async {
@@ -168,6 +183,27 @@ fn headers_and_the_trace_reach_the_responder() {
             assert_eq!((ran.code, ran.text()), (0, "answer"), "{via}");
         }
     });
+}
+
+#[test]
+fn a_url_names_a_gateway_anywhere() {
+    let gateway = Gateway::start();
+    let url = format!("http://{}", gateway.http());
+    for via in ["ws", "ws-binary", "http"] {
+        let asking = ["request", "demo.echo", "hello", "--via", via, "--url", &url];
+        let ran = run(command(&asking), b"");
+        assert_eq!((ran.code, ran.text()), (0, "hello"), "{via}: {ran:?}");
+    }
+}
+
+#[test]
+fn a_door_that_is_full_says_so() {
+    let gateway =
+        Gateway::start_with(&["--set", "websocket.connections_max=1", "--set", "embedded.tick_ms=20"]);
+    let mut first = Running::start(gateway.command(&["subscribe", "demo.tick", "--via", "ws"]));
+    assert!(first.line().contains("tick"));
+    let ran = gateway.run(&["ping", "--via", "ws-binary"]);
+    ran.assert_complains(5, &["refused the connection", "overloaded"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program::{Gateway, Running};
 
 /// Every way in that streams.
-const VIAS: [&str; 4] = ["unix", "unix-v1", "json", "grpc"];
+const VIAS: [&str; 7] = ["unix", "unix-v1", "json", "ws", "ws-binary", "http", "grpc"];
 
 fn fast() -> Gateway {
     Gateway::start_with(&["--set", "embedded.tick_ms=20"])
@@ -51,27 +51,25 @@ fn a_signal_is_how_it_ends_and_before_its_count_is_an_interruption() {
         }
     }
     // The subscriptions are gone with them.
-    let streams = || {
-        gateway.run(&["status", "--json", "--interval", "1ms"]).objects()[0]["doors"]["unix"]["streams"]
-            .clone()
-    };
-    while streams() != 0.0 {}
+    let doors = || gateway.run(&["status", "--json", "--interval", "1ms"]).objects()[0]["doors"].clone();
+    while ["unix", "websocket", "http"].iter().any(|name| doors()[name]["streams"] != 0.0) {}
 }
 
 #[test]
 fn a_gateway_that_stops_is_told() {
     let gateway = fast();
-    for via in ["unix", "json"] {
+    let vias = ["unix", "json", "ws", "ws-binary", "http"];
+    let listening = vias.map(|via| {
         let mut listening = Running::start(gateway.command(&["subscribe", "demo.tick", "--via", via]));
-        assert!(listening.line().contains("tick"));
-        drop(listening);
-    }
-    let mut listening = Running::start(gateway.command(&["subscribe", "demo.tick"]));
-    assert!(listening.line().contains("tick"));
+        assert!(listening.line().contains("tick"), "{via}");
+        listening
+    });
     gateway.signal(Signal::TERM);
-    let (status, rest) = listening.end();
-    assert_eq!(status.code(), Some(5), "{rest}");
-    assert!(rest.contains("draining"), "{rest}");
+    for (via, mut listening) in vias.into_iter().zip(listening) {
+        let (status, rest) = listening.end();
+        assert_eq!(status.code(), Some(5), "{via}: {rest}");
+        assert!(rest.contains("draining"), "{via}: {rest}");
+    }
 }
 
 #[test]

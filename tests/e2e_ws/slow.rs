@@ -89,3 +89,41 @@ async fn a_peer_that_takes_nothing_is_dropped_after_a_while() {
     gateway.until("connections", 0).await;
     gateway.until("in_flight", 0).await;
 }
+
+#[tokio::test]
+async fn a_subscription_that_is_read_too_slowly_ends_alone_where_that_is_its_policy() {
+    let gateway = Running::start(&[("websocket.write_timeout_ms", "300000")]).await;
+    let mut slow = Peer::open_small(gateway.http, "ipc-gateway.v1+json").await;
+    let impatient = json!({
+        "op": "subscribe", "id": 1, "subject": "flood", "queue_policy": "disconnect", "queue_messages_max": 4,
+    });
+    slow.say(&impatient.to_string()).await;
+    assert_eq!(slow.json().await["op"], "accepted");
+    slow.say("{\"op\":\"subscribe\",\"id\":2,\"subject\":\"other\"}").await;
+    assert_eq!(slow.json().await["op"], "accepted");
+    let mut publisher = gateway.peer().await;
+    let filler = "x".repeat(1 << 16);
+    let publish = json!({"op": "publish", "id": 1, "subject": "flood", "payload": filler}).to_string();
+    // More than the system keeps for it.
+    for _ in 0..256 {
+        publisher.say(&publish).await;
+        assert_eq!(publisher.json().await["op"], "accepted");
+    }
+    let told = loop {
+        let told = slow.json().await;
+        if told["op"] != "delivery" {
+            break told;
+        }
+    };
+    assert_eq!(
+        (&told["op"], &told["id"], &told["error"]["kind"]),
+        (&"error".into(), &1.into(), &"slow_consumer".into()),
+        "{told}"
+    );
+    // The connection and its other subscription go on.
+    publisher.say("{\"op\":\"publish\",\"subject\":\"other\",\"payload\":7}").await;
+    let delivery = slow.json().await;
+    assert_eq!((&delivery["id"], &delivery["payload"]), (&2.into(), &7.into()), "{delivery}");
+    slow.say("{\"op\":\"ping\",\"id\":3}").await;
+    assert_eq!(slow.json().await["op"], "pong");
+}

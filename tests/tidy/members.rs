@@ -165,6 +165,8 @@ fn judge(member: &Member, dependency: &str) -> Option<String> {
         _ if short != "grpc" && (is_of("tonic") || is_of("prost")) => {
             "only frontends/grpc has tonic and prost"
         }
+        // Its outside party is a client of NATS like any other.
+        "conformance" if is_of("async-nats") => return None,
         _ if !member.directory.is_empty() && is_of("async-nats") => "only the root package has async-nats",
         _ => return None,
     };

@@ -80,7 +80,7 @@ pub enum Retry {
 /// What ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// This request; the connection stays.
+    /// This request, or this subscription; the connection stays.
     Request,
     /// The connection.
     Connection,
@@ -165,7 +165,7 @@ table! {
     Failed          "failed"          99  502   2  4502   Backend  Never         Request    Done;
     Conflict        "conflict"         4  409   6  4409   Peer     Never         Request    NotSent;
     Cancelled       "cancelled"        6  499   1  4499   Peer     Never         Request    Unknown;
-    SlowConsumer    "slow_consumer"    6  503   8  4508   Peer     Later         Connection Done;
+    SlowConsumer    "slow_consumer"    6  503   8  4508   Peer     Later         Request    Done;
     Draining        "draining"         6  503  14  1001   Gateway  Later         Connection NotSent;
     Internal        "internal"        99  500  13  1011   Gateway  IfIdempotent  Request    Unknown;
 }

@@ -20,14 +20,15 @@
 //! | [`origin`] | [`Origin`] and [`Identity`]: who asks, built once a connection |
 //! | [`trace`] | [`TraceContext`]: W3C trace context, parsed, continued or started |
 //! | [`frontend`] | [`Frontend`] (bind first, serve later), [`Gate`] (all a door is given), [`Pipeline`] |
-//! | [`drain`] | [`Drain`]: when to stop, and who is still at work |
+//! | [`drain`] | [`Drain`]: when to stop, when each connection leaves, and who is still at work |
 //! | [`budget`] | [`ByteBudget`]: what memory may be used |
 //! | [`meters`] | [`DoorMeters`]: what to count |
 //!
 //! # How to build a door
 //!
 //! 1. Implement [`Frontend`]: `bind` takes the address (nothing is accepted yet), `serve` accepts until
-//!    [`Drain::draining`] resolves, then lets what is in flight finish.
+//!    [`Drain::draining`] resolves. Each connection serves on until its [`Drain::leave`], says goodbye with a
+//!    [`Drain::retry_after`], and lets what is in flight finish.
 //! 2. At accept, ask [`Gate::admit`] for an [`Origin`] with what the transport knows of the peer
 //!    ([`Presented`]). A refusal is an [`Error`]: say it in your protocol and close.
 //! 3. For each message build a [`Request`]: take the clock once (`received`), give the payload as a slice of

@@ -55,6 +55,8 @@ pub struct DoorMeters {
     pub connections_total: Counter,
     /// Connections refused: over the cap, or not allowed.
     pub connections_refused_total: Counter,
+    /// Times that a connection could not be accepted, for want of descriptors or memory.
+    pub accept_failures_total: Counter,
     /// Requests handed to the pipeline and not answered yet.
     pub in_flight: Gauge,
     /// Streams open now.

@@ -15,6 +15,7 @@ use axum::response::Response;
 use contract::{Error, Kind, Origin, Pipeline, TraceContext};
 use futures_util::FutureExt;
 use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -93,16 +94,20 @@ impl<P: Pipeline> Serving<P> {
             bounds.header_timeout,
             bounds.write_timeout,
         );
-        let beat = pulse.clone();
+        let (beat, stopping) = (pulse.clone(), drain.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let answering = beat.answering();
             request.extensions_mut().insert(Arc::clone(&origin));
             request.extensions_mut().insert(peer.clone());
-            let (door, router, beat) = (Arc::clone(&door), router.clone(), beat.clone());
+            let (door, router, beat, stopping) =
+                (Arc::clone(&door), router.clone(), beat.clone(), stopping.clone());
             async move {
-                let response = answer(&door, router, request.map(Body::new)).await;
+                let mut response = answer(&door, router, request.map(Body::new)).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     beat.upgraded();
+                } else if stopping.is_draining() {
+                    // The goodbye of HTTP/1.1: who has an answer anyway need not wait for its moment.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| Watching { body, _answering: answering }))
             }
@@ -118,7 +123,7 @@ impl<P: Pipeline> Serving<P> {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = drain.draining() => {
+            () = drain.leave() => {
                 connection.as_mut().graceful_shutdown();
                 loop {
                     match tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await {

@@ -37,14 +37,12 @@ use wire::charged::charged;
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Events that are ready are written together up to this many bytes.
 const BATCH_BYTES: usize = 16 * 1024;
-/// When the gateway stops, its listeners are told to come back after a random time between these, so that they
-/// do not all come at once.
-const COME_BACK_MS: std::ops::Range<u64> = 500..3000;
 
 /// The body of an answer that is a stream.
 pub(crate) struct Events {
     stream: Option<DeliveryStream>,
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drain: Drain,
     keep_alive: Duration,
     quiet: Pin<Box<Sleep>>,
     opening: Option<Bytes>,
@@ -78,7 +76,8 @@ impl Events {
         hall.meters.streams.add(1);
         let events = Self {
             stream: Some(stream),
-            draining: Box::pin(hall.drain.draining()),
+            leave: Box::pin(hall.drain.leave()),
+            drain: hall.drain.clone(),
             keep_alive: hall.keep_alive,
             quiet: Box::pin(sleep(hall.keep_alive)),
             opening: Some(opening.into()),
@@ -144,9 +143,9 @@ impl HttpBody for Events {
             return Poll::Ready(None);
         }
         let mut text = String::new();
-        if self.draining.as_mut().poll(context).is_ready() {
+        if self.leave.as_mut().poll(context).is_ready() {
             self.end();
-            let wait = Duration::from_millis(fastrand::u64(COME_BACK_MS));
+            let wait = self.drain.retry_after();
             let _ = write!(text, "retry: {}\n\n", wait.as_millis());
             let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
             failure(&mut text, &error.with_retry_after(wait), &self.trace);
@@ -335,5 +334,25 @@ mod tests {
         let goodbye = next(&mut body).await.unwrap();
         assert!(goodbye.starts_with("retry: ") && goodbye.contains("\"kind\":\"draining\""), "{goodbye}");
         assert_eq!((next(&mut body).await, room.meters.streams.get()), (None, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_are_told_goodbye_one_after_another() {
+        let room = Room { drain: Drain::spread_over(Duration::from_secs(2)), ..Room::new() };
+        // So many that the drain takes all of its time.
+        (0..1000).for_each(|_| room.drain.track(room.drain.leave()));
+        let mut bodies: Vec<Body> = (0..20).map(|_| room.body(stream::pending(), false)).collect();
+        for body in &mut bodies {
+            next(body).await;
+        }
+        let began = Instant::now();
+        room.drain.begin();
+        let told = bodies.iter_mut().map(async |body| {
+            assert!(next(body).await.unwrap().starts_with("retry: "));
+            began.elapsed()
+        });
+        let mut told: Vec<Duration> = futures_util::future::join_all(told).await;
+        told.sort();
+        assert!(told[0] < told[19] && told[19] <= Duration::from_millis(2001), "{told:?}");
     }
 }

@@ -197,6 +197,7 @@ impl<M: Mount> Frontend for HttpDoor<M> {
                 }
                 Err(error) if is_of_the_peer(&error) => {}
                 Err(error) => {
+                    gate.meters.accept_failures_total.increment();
                     tracing::warn!(door = Self::NAME, %error, "cannot accept a connection; waiting");
                     tokio::select! {
                         () = gate.drain.draining() => break,
@@ -207,10 +208,9 @@ impl<M: Mount> Frontend for HttpDoor<M> {
             }
         }
         // Who has connected and was not accepted yet is told, instead of reset.
-        let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again")
-            .with_retry_after(RETRY_AFTER);
         while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-            refuse(stream, &gate, &draining);
+            let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again");
+            refuse(stream, &gate, &draining.with_retry_after(gate.drain.retry_after()));
         }
         drop(listener);
         gate.drain.finished().await;

@@ -115,6 +115,7 @@ impl Frontend for UnixSocket {
                     admit(stream, &gate, &pool, &places, &bounds);
                 }
                 Err(error) => {
+                    gate.meters.accept_failures_total.increment();
                     tracing::warn!(door = Self::NAME, %error, "cannot accept a connection; waiting");
                     tokio::select! {
                         () = gate.drain.draining() => break,
@@ -125,9 +126,9 @@ impl Frontend for UnixSocket {
             }
         }
         // Who has connected and was not accepted yet is told, instead of reset.
-        let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again");
         while let Some(Ok((stream, _))) = file.listener().accept().now_or_never() {
-            refuse(stream, &gate, &draining);
+            let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again");
+            refuse(stream, &gate, &draining.with_retry_after(gate.drain.retry_after()));
         }
         // The file goes before the connections: a gateway that starts now finds its place free.
         drop(file);

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{
@@ -49,7 +50,8 @@ pub(crate) struct Ordered<P: Pipeline> {
     /// Subscriptions that are being worked on.
     subscribing: usize,
     names_given: u64,
-    draining: bool,
+    /// Once it drains, when its client should come back.
+    draining: Option<Duration>,
 }
 
 impl<P: Pipeline> Ordered<P> {
@@ -63,7 +65,7 @@ impl<P: Pipeline> Ordered<P> {
             numbers: Vec::new(),
             subscribing: 0,
             names_given: 0,
-            draining: false,
+            draining: None,
             streams_max,
             gate,
             origin,
@@ -235,8 +237,8 @@ impl<P: Pipeline> Ordered<P> {
         match answer {
             Answer::Opened { mut stream, deliveries } => {
                 self.subscribing -= 1;
-                if self.draining {
-                    return dialect.answer(Answer::Error(draining()), outbox);
+                if let Some(retry_after) = self.draining {
+                    return dialect.answer(Answer::Error(draining(retry_after)), outbox);
                 }
                 if stream.is_empty() {
                     stream = self.name();
@@ -290,9 +292,15 @@ impl<P: Pipeline> Ordered<P> {
 
     /// Ends the streams as `draining`; what is in flight goes on, and is answered before the last answer, which
     /// tells a peer that what it said after it was not heard.
-    pub(crate) fn begin_drain(&mut self, unheard: bool, dialect: &mut dyn Dialect, outbox: &mut Outbox) {
-        self.draining = true;
-        let error = draining();
+    pub(crate) fn begin_drain(
+        &mut self,
+        unheard: bool,
+        retry_after: Duration,
+        dialect: &mut dyn Dialect,
+        outbox: &mut Outbox,
+    ) {
+        self.draining = Some(retry_after);
+        let error = draining(retry_after);
         let open: Vec<StreamName> = self.streams.keys().cloned().collect();
         for name in open {
             self.streams.end(|known| *known == name);
@@ -304,8 +312,9 @@ impl<P: Pipeline> Ordered<P> {
     }
 }
 
-fn draining() -> Error {
+fn draining(retry_after: Duration) -> Error {
     Error::new(Kind::Draining, "the gateway is stopping; what follows was not heard; connect again")
+        .with_retry_after(retry_after)
 }
 
 impl<P: Pipeline> Drop for Ordered<P> {

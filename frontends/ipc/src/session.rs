@@ -40,8 +40,6 @@ const GATHER_BYTES_MAX: usize = 16 * 1024;
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// How long a peer that was told an error gets to read it before the connection is closed under it.
 const LINGER: Duration = Duration::from_millis(500);
-/// When a client of a gateway that stops should connect again: a restart takes about that.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 16;
 
@@ -121,7 +119,7 @@ struct Session<P: Pipeline> {
     ended: bool,
     ending: bool,
     draining: bool,
-    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Whether the answers in the outbox have waited for others already.
     gathered: bool,
     partial: Partial,
@@ -145,7 +143,7 @@ impl<P: Pipeline> Session<P> {
                 bounds.streams_max,
             ),
             outbox: Outbox::new(pool.clone(), &gate.budget),
-            drain: Box::pin(gate.drain.draining()),
+            leave: Box::pin(gate.drain.leave()),
             speech: Speech::Unknown,
             rest: Vec::new(),
             ended: false,
@@ -180,7 +178,7 @@ impl<P: Pipeline> Session<P> {
                 Ok(wrote) => moved |= wrote,
                 Err(_) => return Poll::Ready(End::Vanished),
             }
-            if !self.draining && self.drain.as_mut().poll(context).is_ready() {
+            if !self.draining && self.leave.as_mut().poll(context).is_ready() {
                 self.begin_drain();
                 moved = true;
             }
@@ -271,9 +269,10 @@ impl<P: Pipeline> Session<P> {
         self.ending |= unheard;
         self.rest = Vec::new();
         let Some(dialect) = self.speech.dialect() else { return };
-        self.ordered.begin_drain(unheard, dialect, &mut self.outbox);
+        let retry_after = self.gate.drain.retry_after();
+        self.ordered.begin_drain(unheard, retry_after, dialect, &mut self.outbox);
         if let Some(conversation) = &mut self.conversation {
-            conversation.begin_drain(RETRY_AFTER, &mut |told| dialect.tell(&told, &mut self.outbox));
+            conversation.begin_drain(retry_after, &mut |told| dialect.tell(&told, &mut self.outbox));
         }
     }
 

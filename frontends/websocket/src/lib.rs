@@ -58,8 +58,6 @@ pub struct Settings {
     pub write_queue_bytes_max: usize,
     /// The bounds of one socket.
     pub bounds: Arc<socket::Bounds>,
-    /// Over how long the clients of a gateway that stops are spread when they come back.
-    pub reconnect_spread: Duration,
 }
 
 /// The door. Cloning shares it.
@@ -131,7 +129,7 @@ impl<P: Pipeline> WebSocketDoor<P> {
         let gate = &self.0.gate;
         if gate.drain.is_draining() {
             let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-            return Err(error.with_retry_after(RETRY_AFTER).into());
+            return Err(error.with_retry_after(gate.drain.retry_after()).into());
         }
         let place = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| {
             Error::new(Kind::Overloaded, "too many connections; try again later")

@@ -27,8 +27,6 @@ use crate::socket::{Listener, Socket};
 const PUSH_BYTES_MAX: usize = 64 * 1024;
 /// How long the answer to the handshake may take to be written.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The least a client of a gateway that stops should wait before it connects again: a restart takes about that.
-const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 /// Rounds of one poll before other tasks get their turn.
 const ROUNDS_MAX: usize = 16;
 
@@ -46,9 +44,9 @@ pub(crate) async fn serve<P: Pipeline>(
     };
     let (bounds, meters) = (Arc::clone(&door.settings.bounds), Arc::clone(&door.gate.meters));
     let socket = Socket::new(upgraded, bounds, meters, &door.gate.budget);
-    let draining = Box::pin(door.gate.drain.draining());
+    let leave = Box::pin(door.gate.drain.leave());
     let talk = Talk { door, origin, form, conversation: None, draining: false };
-    let mut session = Session { socket, talk, drain: draining };
+    let mut session = Session { socket, talk, leave };
     if let Err(error) = std::future::poll_fn(|context| session.poll(context)).await {
         tracing::debug!(door = crate::NAME, %error, "a peer vanished");
     }
@@ -57,7 +55,7 @@ pub(crate) async fn serve<P: Pipeline>(
 struct Session<P: Pipeline, D> {
     socket: Socket<TokioIo<Upgraded>>,
     talk: Talk<P>,
-    drain: D,
+    leave: D,
 }
 
 impl<P: Pipeline, D: Future<Output = ()> + Unpin> Session<P, D> {
@@ -88,7 +86,7 @@ impl<P: Pipeline, D: Future<Output = ()> + Unpin> Session<P, D> {
             self.socket.close(&ending);
             return true;
         }
-        if !self.talk.draining && std::pin::Pin::new(&mut self.drain).poll(context).is_ready() {
+        if !self.talk.draining && std::pin::Pin::new(&mut self.leave).poll(context).is_ready() {
             self.talk.begin_drain(&mut self.socket.outbox);
             moved = true;
         }
@@ -129,11 +127,10 @@ impl<P: Pipeline> Talk<P> {
         self.conversation.as_ref().is_none_or(|conversation| conversation.is_idle())
     }
 
-    /// Says goodbye. Each client is given another time to come back, spread over the grace: what replaces this
-    /// gateway is not met by all of them at once.
+    /// Says goodbye. Each client is given another time to come back.
     fn begin_drain(&mut self, outbox: &mut Outbox) {
         self.draining = true;
-        let retry_after = RETRY_AFTER_MIN + self.door.settings.reconnect_spread.mul_f64(fastrand::f64());
+        let retry_after = self.door.gate.drain.retry_after();
         let mut teller = Teller::new(self.form, &self.door, outbox, true);
         match &mut self.conversation {
             Some(conversation) => conversation.begin_drain(retry_after, &mut |told| teller.tell(&told)),

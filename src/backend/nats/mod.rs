@@ -186,7 +186,7 @@ async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, E
     let mut pinned = if request.ordered {
         pool.pins.link(&request.origin, pool).await?
     } else {
-        Pinned::free(pool.take()?)
+        Pinned::free(pool.take_near(request.origin.connection)?)
     };
     pool.note_load(&pinned.link);
     let ticket = pinned

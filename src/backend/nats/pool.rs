@@ -1,9 +1,11 @@
 //! The pool: its members, the choice among them, and how it grows and shrinks.
 //!
 //! Choosing takes, of two members picked at random, the one with less in flight: nearly as even as asking all
-//! of them, at the cost of two. Growth is asked for by a request that found its link busy, and granted when the
-//! links have more in flight than they should, taken together; shrinking is decided once fewer links have been
-//! enough for a while, and never takes a link with subscriptions, because moving one loses messages.
+//! of them, at the cost of two. For a request, one of the two is always the same for the same client connection,
+//! and is taken unless the other has fewer by more than a write takes along. Growth is asked for by a request that
+//! found its link busy, and granted when the links have more in flight than they should, taken together; shrinking
+//! is decided once fewer links have been enough for a while, and never takes a link with subscriptions, because
+//! moving one loses messages.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +27,9 @@ use super::settings::{Address, Settings};
 
 /// What a refused request is told to wait: about the time of a reconnect to a server that is back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How many more than another a link may have in flight before a client's requests leave it: about what one write takes
+/// along.
+const TOGETHER: usize = 16;
 /// How often clients that are gone are forgotten and the size is looked at.
 const UPKEEP: Duration = Duration::from_secs(1);
 /// The most addresses that are remembered; clusters are smaller.
@@ -96,6 +101,25 @@ impl Pool {
         open.0.map(|(link, _)| link).ok_or_else(|| self.unavailable())
     }
 
+    /// A link for one request of the client connection with this number: its own of the pool, unless another has
+    /// fewer in flight by what one write takes along. Requests that a client sends together then leave in one write, where spreading each of
+    /// them would wake every link for a part of them; and clients are spread all the same.
+    pub(super) fn choose_near(&self, connection: u64) -> Result<Arc<Link>, Error> {
+        let members = self.members.load();
+        let fresh = |index: usize| members[index].link().filter(|link| link.is_fresh());
+        if members.is_empty() {
+            return self.choose();
+        }
+        let own = usize::try_from(connection % members.len() as u64).expect("less than a length");
+        let Some(link) = fresh(own) else { return self.choose() };
+        if members.len() > 1 {
+            let other = (own + fastrand::usize(1..members.len())) % members.len();
+            let lighter = fresh(other).filter(|other| other.in_flight() + TOGETHER < link.in_flight());
+            return Ok(lighter.unwrap_or(link));
+        }
+        Ok(link)
+    }
+
     /// A link for a client whose work stays on it: the fresh one with the least in flight, and of these the
     /// one with the fewest clients, because clients that are idle now will not always be.
     pub(super) fn choose_for_pin(&self) -> Result<Arc<Link>, Error> {
@@ -125,9 +149,9 @@ impl Pool {
         link.in_flight() > self.settings.in_flight_per_connection
     }
 
-    /// As [`Self::choose`], counted as in flight.
-    pub(super) fn take(&self) -> Result<Use, Error> {
-        self.choose().map(Use::of)
+    /// As [`Self::choose_near`], counted as in flight.
+    pub(super) fn take_near(&self, connection: u64) -> Result<Use, Error> {
+        self.choose_near(connection).map(Use::of)
     }
 
     /// The link for a new subscription: the fresh one with the fewest, and the one to avoid only if it is the
