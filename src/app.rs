@@ -64,6 +64,7 @@ pub struct Gateway {
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
+    web_socket: Option<&'static str>,
     handle: Handle,
     registry: Registry,
 }
@@ -188,6 +189,7 @@ impl Gateway {
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
+            web_socket: (config.http.enabled && config.websocket.enabled).then_some(websocket::PATH),
             handle,
             registry,
         })
@@ -196,6 +198,11 @@ impl Gateway {
     /// What listens where, by name.
     pub fn addresses(&self) -> &[(&'static str, Address)] {
         &self.addresses
+    }
+
+    /// The path of WebSockets on the address of the HTTP door, if they are offered.
+    pub fn web_socket(&self) -> Option<&'static str> {
+        self.web_socket
     }
 
     /// Which backend serves: `embedded` or `nats`.

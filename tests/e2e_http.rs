@@ -19,6 +19,8 @@ mod events;
 mod fixture;
 #[path = "e2e_http/mounted.rs"]
 mod mounted;
+#[path = "e2e_http/parts.rs"]
+mod parts;
 #[path = "e2e_http/requests.rs"]
 mod requests;
 #[path = "e2e_http/sites.rs"]

@@ -6,6 +6,8 @@
 //! | `rows/` | the rows of the table: a file a row |
 //! | `load.rs`, `schedule.rs` | load on the connections of a row, in a closed and an open loop |
 //! | `figures.rs`, `report.rs` | from counts to figures, to a table and JSON |
+//! | `crowd.rs`, `idle.rs`, `fan_out.rs` | many WebSockets: what an idle one costs, and telling all the same |
+//! | `nats_web_socket.rs` | NATS' own protocol over a WebSocket, for comparison |
 //! | `cpu.rs`, `machine.rs` | what the system tells |
 //! | `scene.rs`, `server.rs` | the processes of a self-contained run |
 //!
@@ -15,9 +17,13 @@
 //! delayed.
 
 mod cpu;
+mod crowd;
+mod fan_out;
 mod figures;
+mod idle;
 mod load;
 mod machine;
+mod nats_web_socket;
 mod plan;
 mod report;
 mod rows;
@@ -32,6 +38,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use crowd::{CrowdPlan, Crowds};
 pub use figures::{Figures, Summary};
 pub use load::Counts;
 pub use plan::{Load, PAYLOAD_BYTES_MIN, Plan, Target};

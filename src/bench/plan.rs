@@ -57,6 +57,10 @@ pub struct Target {
     pub subject: String,
     /// The gateway's process, if it is on this machine.
     pub gateway_pid: Option<u32>,
+    /// nats-server's process, if it was started for this.
+    pub nats_pid: Option<u32>,
+    /// Host and port of nats-server's own WebSocket listener, if it has one.
+    pub nats_web_socket: Option<String>,
     /// Bytes that every answer has, if the responder is known to echo.
     pub answer_bytes: Option<usize>,
 }

@@ -276,6 +276,8 @@ mod tests {
         };
         let target = Target {
             reach: Reach { socket: PathBuf::new(), http: String::new(), grpc: ([127, 0, 0, 1], 0).into() },
+            nats_pid: None,
+            nats_web_socket: None,
             nats: None,
             subject: "s".to_owned(),
             gateway_pid: None,

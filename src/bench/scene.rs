@@ -13,13 +13,15 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::load::probe;
-use super::plan::{PAYLOAD_BYTES_MIN, Plan, Target};
+use super::plan::{PAYLOAD_BYTES_MIN, Target};
 use crate::client::{Call, Reach, Say, Via};
 
 /// A process that is not up by then has failed.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// Between two looks whether a process is up.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Only a file can ask for a WebSocket listener.
+const NATS_CONFIGURATION: &str = "websocket { host: \"127.0.0.1\", port: -1, no_tls: true }\n";
 /// The most of a log that is shown when something went wrong.
 const LOG_BYTES_MAX: usize = 2000;
 
@@ -39,6 +41,8 @@ pub struct Scene {
     responder: Process,
     nats: Process,
     url: String,
+    /// Host and port of nats-server's WebSocket listener.
+    nats_web_socket: Option<String>,
     /// Host and port of the HTTP door.
     http: String,
     /// The gRPC door.
@@ -52,25 +56,33 @@ impl Scene {
     pub async fn start(tools: &Tools, subject: &str) -> Result<Self, String> {
         let folder = TempDir::new().map_err(|error| format!("no temporary folder: {error}"))?;
         let path = folder.path();
+        std::fs::write(path.join("nats.conf"), NATS_CONFIGURATION)
+            .map_err(|error| format!("cannot write nats-server's configuration: {error}"))?;
         let mut nats = Process::start("nats-server", path, nats(&tools.nats_server, path))?;
-        let url = nats_url(&mut nats, path).await?;
+        let Ports { nats: urls, web_socket } = ports(&mut nats, path).await?;
+        let url = urls.into_iter().next().ok_or("nats-server listens nowhere")?;
+        let nats_web_socket =
+            web_socket.first().and_then(|url| url.strip_prefix("ws://")).map(ToOwned::to_owned);
         let responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
         let grpc = free_address().map_err(|error| format!("no free port: {error}"))?;
         let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject, grpc))?;
-        let mut scene = Self { gateway, responder, nats, url, http: String::new(), grpc, folder };
+        let http = String::new();
+        let mut scene = Self { gateway, responder, nats, url, nats_web_socket, http, grpc, folder };
         scene.wait().await?;
         scene.http = scene.http_address().await?;
         Ok(scene)
     }
 
-    /// What there is to measure, for requests of this plan.
-    pub fn target(&self, plan: &Plan, subject: &str) -> Target {
+    /// What there is to measure, by answers of so many bytes.
+    pub fn target(&self, answer_bytes: Option<usize>, subject: &str) -> Target {
         Target {
             reach: self.reach(),
             nats: Some(self.url.clone()),
             subject: subject.to_owned(),
             gateway_pid: Some(self.gateway.id()),
-            answer_bytes: Some(plan.payload_bytes),
+            nats_pid: Some(self.nats.id()),
+            nats_web_socket: self.nats_web_socket.clone(),
+            answer_bytes,
         }
     }
 
@@ -141,6 +153,7 @@ fn free_address() -> io::Result<SocketAddr> {
 fn nats(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(folder);
+    command.arg("--config").arg(folder.join("nats.conf"));
     command
 }
 
@@ -155,7 +168,12 @@ fn responder(program: &Path, url: &str, subject: &str) -> Command {
 fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: SocketAddr) -> Command {
     let mut command = Command::new(program);
     // Nothing of this machine's configuration counts: no variables, and a file with nothing in it.
-    command.env_clear().env("ROUTER_DECIDE_SUBJECT", subject).arg("run");
+    // The responder echoes, and its answers are compared with what was asked: no profile changes that.
+    command
+        .env_clear()
+        .env("ROUTER_DECIDE_SUBJECT", subject)
+        .env("IPC_GATEWAY__ROUTES__DECIDE__PROFILE", "raw");
+    command.arg("run");
     command.arg("--config").arg(folder.join("gateway.toml"));
     command.arg("--socket").arg(socket(folder)).args(["--nats-url", url, "--admin-port", "0"]);
     command.args(["--log-level", "warn"]);
@@ -171,23 +189,26 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: Socket
     command
 }
 
-/// The address that the server took, once it wrote it down.
-async fn nats_url(nats: &mut Process, folder: &Path) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Ports {
-        nats: Vec<String>,
-    }
+/// The addresses that the server took.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+    #[serde(default, rename = "websocket")]
+    web_socket: Vec<String>,
+}
+
+/// The addresses that the server took, once it wrote them down.
+async fn ports(nats: &mut Process, folder: &Path) -> Result<Ports, String> {
     let written = || {
         let files = std::fs::read_dir(folder).ok()?;
         let mut paths = files.filter_map(Result::ok).map(|file| file.path());
         let path = paths.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
-        let ports: Ports = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        ports.nats.into_iter().next()
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     };
     let waiting = async {
         loop {
-            if let Some(url) = written() {
-                return Ok(url);
+            if let Some(ports) = written() {
+                return Ok(ports);
             }
             nats.check()?;
             sleep(LOOK_EVERY).await;

@@ -1,5 +1,7 @@
 //! `ipc-gateway bench`: a gateway measured beside plain NATS, by one command.
 
+mod crowds;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -31,6 +33,15 @@ pub(super) struct Arguments {
     /// and --nats-url say what to measure, and a service must answer on the subject.
     #[arg(long)]
     self_contained: bool,
+    /// Measure many WebSockets instead of the rows, with commas between; needs --self-contained.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum, requires = "self_contained")]
+    only: Vec<crowds::Crowd>,
+    /// How many idle WebSockets there are, for --only idle.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    idle_connections: u32,
+    /// How many WebSockets are told the same, for --only fanout.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    subscribers: u32,
     /// Rows to measure, with commas between [default: all].
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = row)]
     doors: Vec<&'static Row>,
@@ -135,6 +146,11 @@ pub(super) fn bench(
     console: &mut Console<'_>,
 ) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("bench").build()?;
+    if !arguments.only.is_empty() {
+        let measured = runtime.block_on(crowds::measure(arguments, variables, console));
+        runtime.shutdown_background();
+        return measured;
+    }
     let measured = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         tokio::select! {
@@ -174,7 +190,7 @@ async fn measure(
         (None, None)
     };
     let target = match &scene {
-        Some(scene) => scene.target(&plan, &arguments.subject),
+        Some(scene) => scene.target(Some(plan.payload_bytes), &arguments.subject),
         None => target(arguments, config).await,
     };
     if target.nats.is_none() && arguments.doors.is_empty() {
@@ -202,6 +218,8 @@ async fn target(arguments: &Arguments, config: &Config) -> Target {
         nats: (!servers.is_empty()).then(|| servers.join(",")),
         subject: arguments.subject.clone(),
         gateway_pid: peer.ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok()),
+        nats_pid: None,
+        nats_web_socket: None,
         answer_bytes: None,
     }
 }
@@ -231,23 +249,36 @@ impl Shown<'_, '_> {
     }
 }
 
-fn tell(arguments: &Arguments, report: &Report, console: &mut Console<'_>) -> io::Result<u8> {
-    let found = report.to_json();
+/// Keeps what was found, if that is wanted, and shows it. Says whether it could be kept.
+fn show(
+    arguments: &Arguments,
+    name: &str,
+    found: &serde_json::Value,
+    text: &str,
+    console: &mut Console<'_>,
+) -> io::Result<bool> {
     if let Some(folder) = &arguments.save {
         let seconds = found["machine"]["unix_seconds"].as_u64().unwrap_or(0);
-        let path = folder.join(format!("bench-{seconds}.json"));
+        let path = folder.join(format!("{name}-{seconds}.json"));
         let saved =
             std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, format!("{found:#}\n")));
         if let Err(error) = saved {
             console.complain(&format!("cannot write {}: {error}", path.display()))?;
-            return Ok(code::FAILED);
+            return Ok(false);
         }
     }
     if arguments.json {
-        console.object(&found, None)?;
+        console.object(found, None)?;
     } else {
-        console.out.write_all(report.to_text().as_bytes())?;
+        console.out.write_all(text.as_bytes())?;
         console.out.flush()?;
+    }
+    Ok(true)
+}
+
+fn tell(arguments: &Arguments, report: &Report, console: &mut Console<'_>) -> io::Result<u8> {
+    if !show(arguments, "bench", &report.to_json(), &report.to_text(), console)? {
+        return Ok(code::FAILED);
     }
     if report.is_clean() {
         return Ok(code::OK);

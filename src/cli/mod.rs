@@ -21,6 +21,7 @@ pub mod check;
 pub mod code;
 mod completions;
 mod console;
+mod demo_router;
 mod payload;
 mod peer;
 mod ping;
@@ -120,6 +121,8 @@ enum Command {
     Status(status::Arguments),
     /// Measure a gateway beside plain NATS: throughput, latency, CPU a request.
     Bench(bench::Arguments),
+    /// Answer decide requests on NATS as the Beamline router does, or go wrong as it may: for trying and for tests.
+    DemoRouter(demo_router::Arguments),
     /// Write the completions of this program for a shell to standard output.
     Completions {
         /// The shell.
@@ -193,6 +196,7 @@ pub fn main(
             show::show(sources, form, console.out)
         }
         Some(Command::Completions { shell }) => completions::completions(shell, console.out),
+        Some(Command::DemoRouter(arguments)) => demo_router::demo_router(&arguments, &mut console),
         Some(Command::BenchResponder(responder)) => bench::respond(&responder, &mut console),
         Some(Command::Request(arguments)) => asking(sources, &mut console, |config, console| {
             request::request(&arguments, Whereabouts::of(config), console)

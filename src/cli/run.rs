@@ -53,7 +53,6 @@ async fn serve(
     // Before any address is taken: a signal from then on removes the socket file again.
     let mut stops = Signals::listen()?;
     let mut hangups = signal(SignalKind::hangup())?;
-    let web_socket = loaded.config.websocket.enabled;
     let (pause, grace) = (loaded.config.drain_pause, loaded.config.drain_grace);
     let watch = loaded.config.reload_watch;
     let started = Gateway::start(loaded.config).await.and_then(|gateway| {
@@ -68,7 +67,7 @@ async fn serve(
         }
     };
     // Whoever started us may not read on; that is no reason not to serve.
-    if let Err(error) = banner(&gateway, web_socket, out) {
+    if let Err(error) = banner(&gateway, out) {
         tracing::debug!(%error, "the banner was not read");
     }
     let mut exit = code::OK;
@@ -106,7 +105,7 @@ async fn serve(
 }
 
 /// What listens where, and three lines to paste.
-fn banner(gateway: &Gateway, web_socket: bool, out: &mut dyn Write) -> io::Result<()> {
+fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "ipc-gateway {}", env!("CARGO_PKG_VERSION"))?;
     for (name, address) in gateway.addresses() {
         match address {
@@ -118,9 +117,9 @@ fn banner(gateway: &Gateway, web_socket: bool, out: &mut dyn Write) -> io::Resul
                     out,
                     "  {name:<8} http://{address}  requests, publishes, event streams; / says what is here"
                 )?;
-                if web_socket {
+                if let Some(path) = gateway.web_socket() {
                     let what = "the JSON envelope, frames of version 2";
-                    writeln!(out, "  {:<8} ws://{address}{}  {what}", "ws", websocket::PATH)?;
+                    writeln!(out, "  {:<8} ws://{address}{path}  {what}", "ws")?;
                 }
             }
             Address::Tcp(address) if *name == "grpc" => {

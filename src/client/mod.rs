@@ -35,7 +35,9 @@ use bytes::Bytes;
 use contract::Headers;
 
 pub use failure::{Failure, Lost};
+pub(crate) use stream::Dialect;
 pub use via::{Reach, Via};
+pub(crate) use ws::{Subprotocol, web_socket};
 
 /// What a client says.
 #[derive(Clone, Debug)]

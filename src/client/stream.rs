@@ -20,7 +20,7 @@ use super::{Failure, Heard, Line, Lost, Say};
 const READ_BYTES: usize = 32 * 1024;
 
 /// A protocol as bytes; knows nothing of sockets.
-pub(super) trait Dialect: Send + fmt::Debug {
+pub(crate) trait Dialect: Send + fmt::Debug {
     /// Writes something said.
     fn encode(&mut self, id: u64, say: &Say, out: &mut BytesMut) -> Result<(), Failure>;
 

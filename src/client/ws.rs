@@ -11,8 +11,8 @@ use contract::Kind;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{
-    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HOST, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -35,10 +35,12 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 const HEADER_BYTES_MAX: usize = 14;
 
 /// What is spoken in the messages.
-pub(super) trait Subprotocol: Dialect + Default + 'static {
-    /// Its name in the handshake.
-    const NAME: &'static str;
-    /// What its messages are.
+pub(crate) trait Subprotocol: Dialect + Default + 'static {
+    /// Where it is spoken.
+    const PATH: &'static str = "/ws";
+    /// Its name in the handshake, if it has one.
+    const NAME: Option<&'static str>;
+    /// What its messages are: text is a document each.
     const MESSAGES: Data;
 }
 
@@ -46,7 +48,7 @@ pub(super) trait Subprotocol: Dialect + Default + 'static {
 pub(super) type Text = Envelope;
 
 impl Subprotocol for Text {
-    const NAME: &'static str = "ipc-gateway.v1+json";
+    const NAME: Option<&'static str> = Some("ipc-gateway.v1+json");
     const MESSAGES: Data = Data::Text;
 }
 
@@ -54,31 +56,33 @@ impl Subprotocol for Text {
 pub(super) type Binary = Version2;
 
 impl Subprotocol for Binary {
-    const NAME: &'static str = "ipc-gateway.v1+binary";
+    const NAME: Option<&'static str> = Some("ipc-gateway.v1+binary");
     const MESSAGES: Data = Data::Binary;
 }
 
 /// Opens a WebSocket at a host and a port.
-pub(super) async fn web_socket<P: Subprotocol>(address: &str) -> Result<Box<dyn Line>, Lost> {
+pub(crate) async fn web_socket<P: Subprotocol>(address: &str) -> Result<Box<dyn Line>, Lost> {
     let socket = connect(address).await?;
     let failed = |error: hyper::Error| Lost::Broken(io::Error::other(error));
     let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(failed)?;
     let key = generate_key();
-    let opening = Request::get("/ws")
+    let mut opening = Request::get(P::PATH)
         .header(HOST, address)
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")
         .header(SEC_WEBSOCKET_KEY, &key)
-        .header(SEC_WEBSOCKET_PROTOCOL, P::NAME)
         .body(Empty::<Bytes>::new())
         .map_err(|error| Lost::Connect { address: address.to_owned(), source: io::Error::other(error) })?;
+    if let Some(name) = P::NAME {
+        opening.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+    }
     let asking = async move {
         let answer = sender.send_request(opening).await.map_err(failed)?;
-        let said = |name| answer.headers().get(name).map(hyper::header::HeaderValue::as_bytes);
+        let said = |name| answer.headers().get(name).map(HeaderValue::as_bytes);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let accepted = said(SEC_WEBSOCKET_ACCEPT) == Some(derive_accept_key(key.as_bytes()).as_bytes())
-                && said(SEC_WEBSOCKET_PROTOCOL) == Some(P::NAME.as_bytes());
+                && said(SEC_WEBSOCKET_PROTOCOL) == P::NAME.map(str::as_bytes);
             let other = || Lost::Protocol("another WebSocket than the one that was asked for".to_owned());
             return accepted.then_some(()).ok_or_else(other);
         }
@@ -208,6 +212,11 @@ impl<P: Subprotocol> Dialect for Framed<P> {
     }
 
     fn owed(&mut self, out: &mut BytesMut) {
+        self.said.clear();
+        self.inner.owed(&mut self.said);
+        if !self.said.is_empty() {
+            frame(OpCode::Data(P::MESSAGES), &self.said, out);
+        }
         out.extend_from_slice(&self.owed);
         self.owed.clear();
     }

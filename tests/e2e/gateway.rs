@@ -71,7 +71,12 @@ impl Start {
 
     /// Sends every task of version 1 to this subject.
     pub(crate) fn tasks_to(self, subject: &str) -> Self {
-        self.set(&format!("routes.decide.subject={subject}"))
+        self.set(&format!("routes.decide.subject={subject}")).raw_tasks()
+    }
+
+    /// Sends every task of version 1 as it is, without the router's profile.
+    pub(crate) fn raw_tasks(self) -> Self {
+        self.set("routes.decide.profile=raw")
     }
 
     /// Puts a variable into its environment, which is empty otherwise.

@@ -187,7 +187,11 @@ fn the_banner_says_what_listens_where_and_what_to_paste() {
     let gateway = Gateway::start();
     let (socket, admin) = (gateway.socket().display().to_string(), gateway.admin());
     let printed = gateway.stop();
+    // The WebSocket is on the port of HTTP.
+    let http = printed.lines().find_map(|line| line.strip_prefix("  http     http://")).unwrap();
+    let http = http.split_whitespace().next().unwrap();
     for line in [
+        format!("  ws       ws://{http}/ws  the JSON envelope, frames of version 2"),
         format!("  unix     {socket}  frames of versions 1 and 2, raw JSON"),
         format!("  admin    http://{admin}  /health /ready /metrics"),
         "  backend  embedded DEMO, because no NATS is configured: set NATS_URL to use yours".to_owned(),

@@ -199,6 +199,7 @@ fn names_of_the_predecessor_work() {
     let gateway = Gateway::with()
         .environment("CGW_IPC_MAX_CONNECTIONS", "1")
         .environment("CGW_IPC_ROUTER_SUBJECT", "demo.echo")
+        .raw_tasks()
         .gateway();
     let mut client = gateway.client();
     assert_eq!(client.ask(1, "[1]").text(), "[1]");

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::nats_server::NatsServer;
 use crate::program::{Gateway, Running, command, run};
 
-const ROWS: [&str; 6] = ["direct", "unix-v2", "unix-v1", "json", "raw-json", "grpc"];
+const ROWS: [&str; 9] =
+    ["direct", "unix-v2", "unix-v1", "json", "raw-json", "ws-binary", "ws", "http", "grpc"];
 
 /// The benchmark, with the nats-server of these tests and a temporary folder of its own.
 fn bench(place: &tempfile::TempDir, arguments: &[&str]) -> Command {
@@ -57,6 +58,32 @@ fn a_self_contained_run_tells_every_row_beside_plain_nats() {
     let saved: Value = serde_json::from_slice(&std::fs::read(&saved[0]).unwrap()).unwrap();
     assert_eq!(saved, *report);
     assert_nothing_is_left(&place);
+}
+
+#[test]
+fn many_web_sockets_are_measured_beside_those_of_nats_server() {
+    let place = tempfile::tempdir().unwrap();
+    let results = tempfile::tempdir().unwrap();
+    let size = ["--only", "idle,fanout", "--idle-connections", "300", "--subscribers", "20"];
+    let time = ["--duration", "200ms", "--warmup", "10ms", "--json"];
+    let mut command = bench(&place, &[&size[..], &time].concat());
+    command.arg("--save").arg(results.path());
+    let ran = run(command, b"");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let [found] = &ran.objects()[..] else { panic!("{ran:?}") };
+    let idle = &found["idle"][0];
+    assert_eq!(idle["connections"], 300);
+    assert!(idle["resident_bytes_after"].as_u64() > idle["resident_bytes_before"].as_u64(), "{idle}");
+    let [gateway, nats] = &found["fan_out"]["runs"].as_array().unwrap()[..] else { panic!("{found}") };
+    for (server, name) in [(gateway, "gateway"), (nats, "nats-server")] {
+        assert_eq!((&server["server"], &server["subscribers"]), (&Value::from(name), &Value::from(20)));
+        assert!(server["deliveries"].as_u64().unwrap() >= 20, "{server}");
+        assert!(server["deliveries_per_second"].as_f64().unwrap() > 0.0, "{server}");
+    }
+    assert_eq!(std::fs::read_dir(results.path()).unwrap().count(), 1);
+    assert_nothing_is_left(&place);
+    // Whose memory and processor time would that be?
+    assert_eq!(run(crate::program::command(&["bench", "--only", "idle"]), b"").code, 2);
 }
 
 #[test]

@@ -55,6 +55,16 @@ impl Authenticate for Anybody {
 }
 
 async fn serve() -> (SocketAddr, Drain, Arc<DoorMeters>, tokio::task::JoinHandle<()>) {
+    let refusing = tower::service_fn(async |_: contract::Request| {
+        Err::<Reply, Error>(Error::new(Kind::NotFound, "nothing is behind this door"))
+    });
+    serve_with(refusing).await
+}
+
+/// The door in front of this pipeline.
+pub(crate) async fn serve_with(
+    pipeline: impl Pipeline,
+) -> (SocketAddr, Drain, Arc<DoorMeters>, tokio::task::JoinHandle<()>) {
     let settings = Settings {
         address: "127.0.0.1:0".parse().unwrap(),
         hosts: Vec::new(),
@@ -79,11 +89,8 @@ async fn serve() -> (SocketAddr, Drain, Arc<DoorMeters>, tokio::task::JoinHandle
     let door = HttpDoor::bind(settings).await.unwrap();
     let Address::Tcp(address) = door.address() else { panic!("a TCP door") };
     let (drain, meters) = (Drain::new(), Arc::<DoorMeters>::default());
-    let refusing = tower::service_fn(async |_: contract::Request| {
-        Err::<Reply, Error>(Error::new(Kind::NotFound, "nothing is behind this door"))
-    });
     let gate = Gate {
-        pipeline: refusing,
+        pipeline,
         authenticate: Arc::new(Anybody),
         drain: drain.clone(),
         meters: Arc::clone(&meters),

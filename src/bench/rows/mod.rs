@@ -2,11 +2,14 @@
 //! another line in [`ROWS`].
 
 mod direct;
+mod http;
 mod json;
 mod raw_json;
 mod session;
 mod unix_v1;
 mod unix_v2;
+mod ws;
+mod ws_binary;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -44,8 +47,17 @@ pub enum Serving {
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Line>, String>> + Send + 'a>>;
 
 /// All rows, in the order of the table.
-pub const ROWS: [&Row; 6] =
-    [&direct::ROW, &unix_v2::ROW, &unix_v1::ROW, &json::ROW, &raw_json::ROW, &session::ROW];
+pub const ROWS: [&Row; 9] = [
+    &direct::ROW,
+    &unix_v2::ROW,
+    &unix_v1::ROW,
+    &json::ROW,
+    &raw_json::ROW,
+    &ws_binary::ROW,
+    &ws::ROW,
+    &http::ROW,
+    &session::ROW,
+];
 
 /// Opens a door of the gateway.
 fn open(via: Via, target: &Target) -> Opening<'_> {
