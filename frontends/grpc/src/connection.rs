@@ -134,7 +134,7 @@ impl<P: Pipeline> Serving<P> {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = to_end(&pulse, bounds.idle_timeout, drain.draining()) => {
+            () = to_end(&pulse, bounds.idle_timeout, drain.leave()) => {
                 // GOAWAY, and for HTTP/1.1 "connection: close": what is in flight is answered.
                 connection.as_mut().graceful_shutdown();
                 loop {
@@ -152,8 +152,8 @@ impl<P: Pipeline> Serving<P> {
     }
 }
 
-/// Resolves when a connection is to end: when the gateway stops, or when nothing was called for a while.
-async fn to_end(pulse: &Pulse, idle_timeout: Duration, draining: impl Future<Output = ()>) {
+/// Resolves when a connection is to end: at its moment when the gateway stops, or when nothing was called for a while.
+async fn to_end(pulse: &Pulse, idle_timeout: Duration, leave: impl Future<Output = ()>) {
     let idle = async {
         loop {
             let calls = pulse.total();
@@ -164,7 +164,7 @@ async fn to_end(pulse: &Pulse, idle_timeout: Duration, draining: impl Future<Out
         }
     };
     tokio::select! {
-        () = draining => {}
+        () = leave => {}
         () = idle => {}
     }
 }

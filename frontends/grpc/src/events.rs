@@ -7,7 +7,6 @@ use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use contract::{Delivery, DeliveryStream, DoorMeters, Drain, Error, Event, Kind, TraceContext};
 use futures_util::Stream;
@@ -17,10 +16,6 @@ use tonic::Status;
 
 use crate::status::Telling;
 use crate::{proto, shared};
-
-/// When the gateway stops, its listeners are told to come back after a random time between these, so that they
-/// do not all come at once.
-const COME_BACK_MS: std::ops::Range<u64> = 500..3000;
 
 /// What a stream needs of its door.
 #[derive(Debug)]
@@ -71,7 +66,8 @@ impl Told for proto::RequestStreamResponse {
 /// The answer.
 pub(crate) struct Events<T> {
     stream: Option<DeliveryStream>,
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drain: Drain,
     until: Option<Pin<Box<Sleep>>>,
     trace: TraceContext,
     telling: Telling,
@@ -91,7 +87,8 @@ impl<T: Told> Events<T> {
         hall.meters.streams.add(1);
         Self {
             stream: Some(stream),
-            draining: Box::pin(hall.drain.draining()),
+            leave: Box::pin(hall.drain.leave()),
+            drain: hall.drain.clone(),
             until: until.map(|until| Box::pin(sleep_until(until))),
             trace: trace.clone(),
             telling: hall.telling,
@@ -129,8 +126,9 @@ impl<T: Told> Stream for Events<T> {
         if self.stream.is_none() {
             return Poll::Ready(None);
         }
-        if self.draining.as_mut().poll(context).is_ready() {
-            return self.fail(&draining());
+        if self.leave.as_mut().poll(context).is_ready() {
+            let error = draining(&self.drain);
+            return self.fail(&error);
         }
         if self.until.as_mut().is_some_and(|until| until.as_mut().poll(context).is_ready()) {
             return self.fail(&over());
@@ -154,13 +152,8 @@ impl<T: Told> Stream for Events<T> {
 }
 
 /// The gateway stops.
-pub(crate) fn draining() -> Error {
-    Error::new(Kind::Draining, "the gateway is stopping; connect again").with_retry_after(come_back())
-}
-
-/// When to come back to a gateway that stops, another time for each who asks.
-pub(crate) fn come_back() -> Duration {
-    Duration::from_millis(fastrand::u64(COME_BACK_MS))
+pub(crate) fn draining(drain: &Drain) -> Error {
+    Error::new(Kind::Draining, "the gateway is stopping; connect again").with_retry_after(drain.retry_after())
 }
 
 /// The deadline of a call that is a stream.
@@ -170,6 +163,8 @@ pub(crate) fn over() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
     use contract::{Headers, Subject};
     use futures_util::{StreamExt as _, stream};

@@ -30,7 +30,7 @@ pub(crate) struct Readiness {
 
 impl Readiness {
     fn status(&self) -> ServingStatus {
-        let serving = !self.drain.is_draining() && (self.ready)();
+        let serving = !self.drain.is_announced() && (self.ready)();
         if serving { ServingStatus::Serving } else { ServingStatus::NotServing }
     }
 }
@@ -60,7 +60,9 @@ impl Health for Readiness {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let is_known = SERVICES.contains(&&*request.get_ref().service);
-        let watching = Watching { readiness: Arc::new(self.clone()), is_known, last: None };
+        let leave = Box::pin(self.drain.leave());
+        let readiness = Arc::new(self.clone());
+        let watching = Watching { readiness, is_known, last: None, leave, leaves: false };
         Ok(Response::new(Box::pin(stream::try_unfold(watching, Watching::next))))
     }
 }
@@ -69,24 +71,26 @@ struct Watching {
     readiness: Arc<Readiness>,
     is_known: bool,
     last: Option<ServingStatus>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leaves: bool,
 }
 
 impl Watching {
     async fn next(mut self) -> Result<Option<(HealthCheckResponse, Self)>, Status> {
         let readiness = Arc::clone(&self.readiness);
         loop {
-            // Looked at first, so that the last thing told before the end is that the gateway stops.
-            let stops = readiness.drain.is_draining();
             let status = if self.is_known { readiness.status() } else { ServingStatus::ServiceUnknown };
             if self.last != Some(status) {
                 self.last = Some(status);
                 return Ok(Some((told(status), self)));
             }
-            if stops {
-                return Err(readiness.telling.status(&draining(), &TraceContext::start()));
+            // Behind the change, so that the last thing told before the end is that the gateway stops.
+            if self.leaves {
+                let error = draining(&readiness.drain);
+                return Err(readiness.telling.status(&error, &TraceContext::start()));
             }
             tokio::select! {
-                () = readiness.drain.draining() => {}
+                () = &mut self.leave => self.leaves = true,
                 () = tokio::time::sleep(LOOK) => {}
             }
         }

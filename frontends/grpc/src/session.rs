@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use contract::{Error, Kind, Pipeline, TraceContext};
+use contract::{Kind, Pipeline, TraceContext};
 use futures_util::Stream;
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -22,7 +22,7 @@ use wire::{Conversation, Id, Inbound, Outbound};
 use crate::Door;
 use crate::arrived::Arrived;
 use crate::calls::Head;
-use crate::events::{come_back, over};
+use crate::events::{draining, over};
 use crate::proto::SessionRequest;
 use crate::session::outbox::Outbox;
 pub(crate) use crate::session::outbox::Told;
@@ -42,7 +42,7 @@ pub(crate) fn open<P: Pipeline>(door: Arc<Door<P>>, head: Head, said: Streaming<
     let conversation =
         Conversation::new(door.gate.clone(), Arc::clone(&head.origin), Arc::clone(&door.limits));
     let mut session = Session {
-        draining: Box::pin(drain.draining()),
+        leave: Box::pin(drain.leave()),
         until: head.until().map(|until| Box::pin(sleep_until(until))),
         is_draining: false,
         trace: head.trace,
@@ -69,7 +69,7 @@ struct Session<P: Pipeline> {
     said: Option<Streaming<SessionRequest>>,
     arrived: Arrived,
     outbox: Outbox,
-    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_draining: bool,
     until: Option<Pin<Box<Sleep>>>,
     trace: TraceContext,
@@ -121,10 +121,10 @@ impl<P: Pipeline> Session<P> {
         {
             moved = true;
         }
-        if !self.is_draining && self.draining.as_mut().poll(context).is_ready() {
+        if !self.is_draining && self.leave.as_mut().poll(context).is_ready() {
             self.is_draining = true;
             let tell = &mut |told: Outbound<'_>| outbox.push(messages::told(&told, bytes_max));
-            self.conversation.begin_drain(come_back(), tell);
+            self.conversation.begin_drain(self.door.gate.drain.retry_after(), tell);
             moved = true;
         }
         moved
@@ -167,8 +167,7 @@ impl<P: Pipeline> Session<P> {
         if self.is_draining
             && let Some(id) = question(&inbound)
         {
-            let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-            return tell(Outbound::Error { id, error: &error });
+            return tell(Outbound::Error { id, error: &draining(&self.door.gate.drain) });
         }
         self.conversation.hear(inbound, received, Some(charge), &mut tell);
     }
