@@ -63,7 +63,7 @@ async fn echo(url: &str, subject: &'static str) -> async_nats::Client {
     // A message that comes back says that the server has read the subscription; a flush does not.
     let inbox = client.new_inbox();
     let mut back = client.subscribe(inbox.clone()).await.unwrap();
-    client.publish(inbox, bytes::Bytes::new()).await.unwrap();
+    client.publish(inbox, Bytes::new()).await.unwrap();
     back.next().await.unwrap();
     let responder = client.clone();
     tokio::spawn(async move {

@@ -160,7 +160,11 @@ fn headers_and_the_trace_reach_the_responder() {
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         let mut requests = client.subscribe("outside.service").await.unwrap();
-        client.flush().await.unwrap();
+        // A message that comes back says that the server has read the subscription; a flush does not.
+        let inbox = client.new_inbox();
+        let mut back = client.subscribe(inbox.clone()).await.unwrap();
+        client.publish(inbox, "".into()).await.unwrap();
+        back.next().await.unwrap();
         for via in VIAS {
             let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
             let mut asking = gateway.command(&["request", "outside.service", "x", "--via", via]);
