@@ -17,6 +17,7 @@ use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
+use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
 use ipc_gateway::services::retry::RetrySettings;
@@ -88,6 +89,7 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
             calls_max: 100,

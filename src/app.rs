@@ -46,7 +46,10 @@ pub enum StartError {
     #[error(transparent)]
     Metric(#[from] MetricError),
     /// Nothing is enabled that a client could use.
-    #[error("no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1) or http.enabled = true")]
+    #[error(
+        "no door is enabled; set ipc.enabled = true (CGW_IPC_ENABLE=1), http.enabled = true or \
+             grpc.enabled = true"
+    )]
     NoDoor,
 }
 
@@ -147,6 +150,11 @@ impl Gateway {
         }
         if config.http.enabled {
             opened.push(open_http(&config, &parts).await?);
+        }
+        if config.grpc.enabled {
+            let serving = backend.clone();
+            let ready = Arc::new(move || serving.health().reachable);
+            opened.push(open::<grpc::GrpcDoor, _>(doors::grpc(&config.grpc, ready), &parts).await?);
         }
         if opened.is_empty() {
             return Err(StartError::NoDoor);

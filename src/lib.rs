@@ -8,6 +8,7 @@
 //! | [`pipeline`] | THE list of rules, in order |
 //! | [`policy`], [`policies`] | the shape of a rule, and a file a rule |
 //! | [`services`] | rules that wait |
+//! | [`profiles`] | what a route's responder wants around payloads, and how its answers are read |
 //! | [`route`], [`rules`], [`permits`] | what a request consults, behind one swappable handle |
 //! | [`circuit`], [`adaptive`] | the state machines behind the breaker and the adaptive limit |
 //! | [`hub`] | fan-out: one subscription of the backend for all who listen on a pattern |
@@ -16,6 +17,7 @@
 //! | [`config`] | configuration: sources, checks, the typed result |
 //! | [`admin`], [`metrics`], [`telemetry`] | what an operator sees |
 //! | [`client`], [`bench`](mod@bench) | a client of a running gateway, and the benchmark made of it |
+//! | [`demo_router`] | a reference router, which answers and goes wrong on command |
 //! | [`cli`] | the command line |
 
 pub mod adaptive;
@@ -27,6 +29,7 @@ pub mod circuit;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod demo_router;
 pub mod holder;
 pub mod hub;
 pub mod identity;
@@ -36,6 +39,7 @@ pub mod permits;
 pub mod pipeline;
 pub mod policies;
 pub mod policy;
+pub mod profiles;
 pub mod route;
 pub mod rules;
 pub mod services;

@@ -19,6 +19,7 @@ use crate::policy::Enforce;
 use crate::route::Call;
 use crate::rules::Handle;
 use crate::services::deadline::DeadlineLayer;
+use crate::services::envelope::EnvelopeLayer;
 use crate::services::retry::RetryLayer;
 
 /// The pipeline in front of `backend`, under the rules that `handle` has.
@@ -42,6 +43,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Breaker))
         // Silence ends here, inside everything that counts faults.
         .layer(DeadlineLayer)
+        // What a route's responder wants around a payload, so that every door has it; its no is counted above.
+        .layer(EnvelopeLayer)
         .service(Carry(backend));
     Resolve { handle, stack }
 }

@@ -18,6 +18,7 @@ use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
+use crate::profiles::Profile;
 use crate::rules::Rules;
 use crate::services::retry::{Budget, RetrySettings};
 
@@ -86,6 +87,8 @@ pub struct RouteSettings {
     pub retry: Option<RetrySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
+    /// What stands between its clients and its responder.
+    pub profile: Profile,
 }
 
 /// A rate: so many a second, and so many at once after a pause.
@@ -307,6 +310,7 @@ fn no_route() -> RouteSettings {
         breaker: None,
         retry: None,
         adaptive: None,
+        profile: Profile::Raw,
     }
 }
 

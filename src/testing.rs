@@ -57,6 +57,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         breaker: None,
         retry: None,
         adaptive: None,
+        profile: crate::profiles::Profile::Raw,
     }
 }
 

@@ -21,6 +21,8 @@ mod client;
 #[allow(dead_code, reason = "shared with the tests of the whole program, which use all of it")]
 #[path = "e2e/gateway.rs"]
 mod gateway;
+#[path = "fixtures/grpc_python.rs"]
+mod grpc_python;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -36,6 +38,7 @@ use gateway::{Gateway, PATIENCE};
 const SOCKET: &str = "/tmp/beamline-gateway.sock";
 const ADMIN: &str = "127.0.0.1:8080";
 const HTTP: &str = "127.0.0.1:8081";
+const GRPC: &str = "127.0.0.1:50051";
 
 /// Runs all examples of a page; returns what is wrong, each with its place, and how many were run.
 fn run_page(name: &str, text: &str) -> (Vec<String>, usize) {
@@ -60,13 +63,20 @@ fn run_shell(gateway: &Gateway, script: &str, expected: Option<&str>) -> Result<
         text.replace(SOCKET, gateway.socket().to_str().unwrap())
             .replace(ADMIN, &gateway.admin().to_string())
             .replace(HTTP, &gateway.http().to_string())
+            .replace(GRPC, &gateway.grpc().to_string())
     };
     let place = tempfile::tempdir().unwrap();
     let file = |name: &str| place.path().join(name);
     let mut shell = Command::new("sh");
+    if script.contains("import grpc") {
+        let folder = grpc_python::python().parent().unwrap().to_owned();
+        let path = std::env::var("PATH").unwrap_or_default();
+        shell.env("PATH", format!("{}:{path}", folder.display()));
+    }
     shell
         .args(["-c", &here(script)])
         .env("NO_PROXY", "*")
+        .env("no_grpc_proxy", "*")
         .current_dir(place.path())
         .stdin(Stdio::null())
         .stdout(fs::File::create(file("out")).unwrap())

@@ -36,6 +36,8 @@ mod faults;
 mod outages;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
+#[path = "e2e_nats/router.rs"]
+mod router;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]

@@ -119,6 +119,8 @@ fn only_the_assembly_sees_everything_and_only_the_pipeline_knows_the_order() {
         rules::only_the_assembly_sees_everything,
         &[
             ("src/admin.rs", "//! A.\nuse ipc::Settings;\n", 2),
+            ("src/client/v2.rs", "//! A.\nuse grpc::client::Session;\n", 2),
+            ("src/client/grpc.rs", "//! A.\nuse grpc::Settings;\n", 2),
             ("src/rules.rs", "//! A.\nuse crate::pipeline::pipeline;\n", 2),
             (
                 "src/rules.rs",

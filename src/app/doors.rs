@@ -75,3 +75,35 @@ pub(super) fn websocket(config: &Config) -> websocket::Settings {
         }),
     }
 }
+
+/// The gRPC door's; `ready` says whether the backend can be reached.
+pub(super) fn grpc(config: &config::Grpc, ready: grpc::Ready) -> grpc::Settings {
+    let settings = config.clone();
+    grpc::Settings {
+        address: settings.address,
+        socket: settings.path.map(|path| (path, settings.mode)),
+        hosts: settings.hosts,
+        origins: settings.origins,
+        connections_max: settings.connections_max,
+        connections_per_address_max: settings.connections_per_address_max,
+        handshake_timeout: settings.handshake_timeout,
+        write_timeout: settings.write_timeout,
+        idle_timeout: settings.idle_timeout,
+        ping_interval: settings.ping_interval,
+        ping_timeout: settings.ping_timeout,
+        control_frames_per_second_max: settings.control_frames_per_second_max,
+        concurrent_streams_max: settings.concurrent_streams_max,
+        pending_resets_max: settings.pending_resets_max,
+        header_bytes_max: settings.header_bytes_max,
+        message_bytes_max: settings.message_bytes_max,
+        in_flight_max: settings.in_flight_max,
+        streams_max: settings.streams_max,
+        write_queue_bytes_max: settings.write_queue_bytes_max,
+        request_headers: settings.request_headers,
+        response_headers: settings.response_headers,
+        error_body_bytes_max: settings.error_body_bytes_max,
+        gzip: settings.gzip,
+        ready,
+        holder: |address| tcp_holder(address).map(|holder| holder.to_string()),
+    }
+}

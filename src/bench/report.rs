@@ -275,7 +275,7 @@ mod tests {
             runs: 2,
         };
         let target = Target {
-            reach: Reach { socket: PathBuf::new(), http: String::new() },
+            reach: Reach { socket: PathBuf::new(), http: String::new(), grpc: ([127, 0, 0, 1], 0).into() },
             nats_pid: None,
             nats_web_socket: None,
             nats: None,

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct Scene {
     nats_web_socket: Option<String>,
     /// Host and port of the HTTP door.
     http: String,
+    /// The gRPC door.
+    grpc: SocketAddr,
     folder: TempDir,
 }
 
@@ -61,8 +64,10 @@ impl Scene {
         let nats_web_socket =
             web_socket.first().and_then(|url| url.strip_prefix("ws://")).map(ToOwned::to_owned);
         let responder = Process::start("responder", path, responder(&tools.gateway, &url, subject))?;
-        let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject))?;
-        let mut scene = Self { gateway, responder, nats, url, nats_web_socket, http: String::new(), folder };
+        let grpc = free_address().map_err(|error| format!("no free port: {error}"))?;
+        let gateway = Process::start("gateway", path, gateway(&tools.gateway, path, &url, subject, grpc))?;
+        let http = String::new();
+        let mut scene = Self { gateway, responder, nats, url, nats_web_socket, http, grpc, folder };
         scene.wait().await?;
         scene.http = scene.http_address().await?;
         Ok(scene)
@@ -82,7 +87,7 @@ impl Scene {
     }
 
     fn reach(&self) -> Reach {
-        Reach { socket: socket(self.folder.path()), http: self.http.clone() }
+        Reach { socket: socket(self.folder.path()), http: self.http.clone(), grpc: self.grpc }
     }
 
     /// Where the HTTP door is: its port is a free one, and the banner has it.
@@ -140,6 +145,11 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("gateway.sock")
 }
 
+/// An address whose port was free just now. The gateway says so if somebody took it since.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
 fn nats(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", "-1", "--ports_file_dir"]).arg(folder);
@@ -155,10 +165,15 @@ fn responder(program: &Path, url: &str, subject: &str) -> Command {
 }
 
 /// A gateway with every rule at work and none that refuses: the limits are there, and are above any load.
-fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
+fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: SocketAddr) -> Command {
     let mut command = Command::new(program);
     // Nothing of this machine's configuration counts: no variables, and a file with nothing in it.
-    command.env_clear().env("ROUTER_DECIDE_SUBJECT", subject).arg("run");
+    // The responder echoes, and its answers are compared with what was asked: no profile changes that.
+    command
+        .env_clear()
+        .env("ROUTER_DECIDE_SUBJECT", subject)
+        .env("IPC_GATEWAY__ROUTES__DECIDE__PROFILE", "raw");
+    command.arg("run");
     command.arg("--config").arg(folder.join("gateway.toml"));
     command.arg("--socket").arg(socket(folder)).args(["--nats-url", url, "--admin-port", "0"]);
     command.args(["--log-level", "warn"]);
@@ -167,6 +182,7 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str) -> Command {
         "limits.peer_rate_per_second=10000000",
         "limits.peer_rate_local=true",
         "http.port=0",
+        &format!("grpc.port={}", grpc.port()),
     ] {
         command.args(["--set", setting]);
     }

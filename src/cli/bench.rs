@@ -214,7 +214,7 @@ async fn target(arguments: &Arguments, config: &Config) -> Target {
     let socket = config.ipc.path.clone();
     let peer = tokio::net::UnixStream::connect(&socket).await.and_then(|stream| stream.peer_cred());
     Target {
-        reach: Reach { socket, http: reachable(config.http.address).to_string() },
+        reach: Reach { socket, http: reachable(config.http.address).to_string(), grpc: config.grpc.address },
         nats: (!servers.is_empty()).then(|| servers.join(",")),
         subject: arguments.subject.clone(),
         gateway_pid: peer.ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok()),

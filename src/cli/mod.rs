@@ -21,6 +21,7 @@ pub mod check;
 pub mod code;
 mod completions;
 mod console;
+mod demo_router;
 mod payload;
 mod peer;
 mod ping;
@@ -67,6 +68,9 @@ struct Options {
     /// Path of the Unix socket (ipc.path).
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<String>,
+    /// Address and port of the gRPC door (grpc.address, grpc.port).
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    grpc: Option<std::net::SocketAddr>,
     /// Addresses of NATS servers, with commas between; selects the NATS backend (nats.urls).
     #[arg(long, global = true, value_name = "URLS")]
     nats_url: Option<String>,
@@ -117,6 +121,8 @@ enum Command {
     Status(status::Arguments),
     /// Measure a gateway beside plain NATS: throughput, latency, CPU a request.
     Bench(bench::Arguments),
+    /// Answer decide requests on NATS as the Beamline router does, or go wrong as it may: for trying and for tests.
+    DemoRouter(demo_router::Arguments),
     /// Write the completions of this program for a shell to standard output.
     Completions {
         /// The shell.
@@ -139,6 +145,8 @@ impl Options {
         };
         let named = [
             flag("--socket", "ipc.path", self.socket),
+            flag("--grpc", "grpc.address", self.grpc.map(|address| address.ip().to_string())),
+            flag("--grpc", "grpc.port", self.grpc.map(|address| address.port().to_string())),
             flag("--nats-url", "nats.urls", self.nats_url),
             flag("--admin-port", "admin.port", self.admin_port),
             flag("--log-level", "log.level", self.log_level),
@@ -188,6 +196,7 @@ pub fn main(
             show::show(sources, form, console.out)
         }
         Some(Command::Completions { shell }) => completions::completions(shell, console.out),
+        Some(Command::DemoRouter(arguments)) => demo_router::demo_router(&arguments, &mut console),
         Some(Command::BenchResponder(responder)) => bench::respond(&responder, &mut console),
         Some(Command::Request(arguments)) => asking(sources, &mut console, |config, console| {
             request::request(&arguments, Whereabouts::of(config), console)

@@ -92,7 +92,8 @@ impl Whereabouts {
     pub(super) fn of(config: &Config) -> Self {
         let socket: PathBuf = config.ipc.path.clone();
         let http = reachable(config.http.address).to_string();
-        Self { reach: Reach { socket, http }, timeout_max: config.limits.timeout_max }
+        let reach = Reach { socket, http, grpc: reachable(config.grpc.address) };
+        Self { reach, timeout_max: config.limits.timeout_max }
     }
 
     /// The same with the HTTP door where it was said to be.

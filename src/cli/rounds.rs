@@ -161,13 +161,13 @@ pub(super) fn ended(came: &Came, via: Via, json: bool, console: &mut Console<'_>
     let advice = match lost {
         Lost::Connect { .. } => {
             "is the gateway running? Start it with `ipc-gateway`, or name its socket with --socket PATH, its \
-             HTTP door with --url URL"
+             HTTP door with --url URL, its gRPC door with --grpc IP:PORT"
         }
         Lost::Refused(failure) => &advice(failure),
         Lost::Closed | Lost::Shut { .. } | Lost::Broken(_) => {
             "it may be stopping or have refused this client; its log says more"
         }
-        Lost::Protocol(_) => "is this the socket of a gateway, and does it speak this --via?",
+        Lost::Protocol(_) => "is this the door of a gateway, and does it speak this --via?",
     };
     console.complain(&format!("{lost} (via {}); {advice}", via.name()))?;
     Ok(match lost {

@@ -122,6 +122,9 @@ fn banner(gateway: &Gateway, out: &mut dyn Write) -> io::Result<()> {
                     writeln!(out, "  {:<8} ws://{address}{path}  {what}", "ws")?;
                 }
             }
+            Address::Tcp(address) if *name == "grpc" => {
+                writeln!(out, "  {name:<8} {address}  gateway.v1.Gateway, reflection, health; gRPC-Web")?;
+            }
             Address::Tcp(address) => writeln!(out, "  {name:<8} http://{address}  /health /ready /metrics")?,
         }
     }

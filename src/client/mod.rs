@@ -11,11 +11,13 @@
 //! | `v2.rs`, `v1.rs`, `json.rs`, `tasks.rs` | the dialects of the Unix socket |
 //! | `ws.rs` | the dialects of a WebSocket, and how one is opened |
 //! | `http.rs`, `exchange.rs`, `events.rs` | a line over a few connections of HTTP/1.1; one exchange; events |
+//! | `grpc.rs` | a session of the gRPC door |
 //! | `failure.rs` | why there is no answer |
 
 mod events;
 mod exchange;
 mod failure;
+mod grpc;
 mod http;
 mod json;
 mod stream;

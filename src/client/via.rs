@@ -1,7 +1,9 @@
 //! The ways in, by name.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::grpc::session;
 use super::http::Http;
 use super::json::Envelope;
 use super::stream::unix;
@@ -30,6 +32,8 @@ pub enum Via {
     WsBinary,
     /// HTTP/1.1: posts, and Server-Sent Events for a subscription.
     Http,
+    /// A session of `gateway.v1.Gateway` at the gRPC door.
+    Grpc,
 }
 
 /// Where the doors are.
@@ -39,6 +43,8 @@ pub struct Reach {
     pub socket: PathBuf,
     /// The HTTP door, which has the WebSocket too: a host and a port, with a colon between.
     pub http: String,
+    /// The gRPC door.
+    pub grpc: SocketAddr,
 }
 
 impl Via {
@@ -52,6 +58,7 @@ impl Via {
             Self::Ws => "ws",
             Self::WsBinary => "ws-binary",
             Self::Http => "http",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -65,6 +72,7 @@ impl Via {
             Self::Ws => web_socket::<Text>(&reach.http).await,
             Self::WsBinary => web_socket::<Binary>(&reach.http).await,
             Self::Http => Http::open(&reach.http).await,
+            Self::Grpc => session(reach.grpc).await,
         }
     }
 
@@ -74,6 +82,7 @@ impl Via {
             Self::Unix | Self::UnixV1 | Self::Json | Self::Tasks => reach.socket.display().to_string(),
             Self::Ws | Self::WsBinary => format!("ws://{}/ws", reach.http),
             Self::Http => format!("http://{}", reach.http),
+            Self::Grpc => reach.grpc.to_string(),
         }
     }
 }

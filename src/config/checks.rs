@@ -89,13 +89,18 @@ impl<'a> Checks<'a> {
     }
 
     fn socket(&mut self) {
-        let too_long = self.text("ipc.path").is_some_and(|path| path.len() > SOCKET_PATH_BYTES_MAX);
-        if too_long && self.is("ipc.enabled", true) {
-            let allowed = format!("{SOCKET_PATH_BYTES_MAX} bytes at most, a limit of the operating system");
-            self.refuse("ipc.path", "is too long for a socket", &allowed);
+        for (enabled, path) in [("ipc.enabled", "ipc.path"), ("grpc.enabled", "grpc.path")] {
+            let too_long = self.text(path).is_some_and(|path| path.len() > SOCKET_PATH_BYTES_MAX);
+            if too_long && self.is(enabled, true) {
+                let allowed =
+                    format!("{SOCKET_PATH_BYTES_MAX} bytes at most, a limit of the operating system");
+                self.refuse(path, "is too long for a socket", &allowed);
+            }
         }
-        if self.is("ipc.enabled", false) && self.is("http.enabled", false) {
-            self.warnings.push("ipc.enabled and http.enabled are false, so no door is open".into());
+        let closed = ["ipc.enabled", "http.enabled", "grpc.enabled"].map(|enabled| self.is(enabled, false));
+        if closed == [true; 3] {
+            let what = "ipc.enabled, http.enabled and grpc.enabled are false, so no door is open";
+            self.warnings.push(what.into());
         }
     }
 
@@ -168,7 +173,8 @@ impl<'a> Checks<'a> {
     }
 
     fn listeners(&mut self) {
-        for (enabled, path) in [("http.enabled", "http.address"), ("admin.enabled", "admin.address")] {
+        for section in ["http", "grpc", "admin"] {
+            let (enabled, path) = (&*format!("{section}.enabled"), &*format!("{section}.address"));
             let address = self.text(path).and_then(|text| text.parse::<IpAddr>().ok());
             if self.is(enabled, true)
                 && self.is("allow_anonymous_network", false)
@@ -182,20 +188,26 @@ impl<'a> Checks<'a> {
 
     fn http(&mut self) {
         self.in_order("http.header_timeout_ms", "http.keep_alive_ms");
-        let ports = self.int("http.port").zip(self.int("admin.port"));
-        let addresses = self.text("http.address").zip(self.text("admin.address"));
-        if self.is("http.enabled", true)
-            && self.is("admin.enabled", true)
-            && ports.is_some_and(|(http, admin)| http == admin && http != 0)
-            && addresses.is_some_and(|(http, admin)| http == admin)
+        for (one, other) in [("http", "admin"), ("grpc", "admin"), ("grpc", "http")] {
+            self.apart(one, other);
+        }
+    }
+
+    /// Two listeners may not have one port.
+    fn apart(&mut self, one: &str, other: &str) {
+        let key = |section: &str, name: &str| format!("{section}.{name}");
+        let both = |name: &str| (key(one, name), key(other, name));
+        let (enabled, address, port) = (both("enabled"), both("address"), both("port"));
+        let ports = self.int(&port.0).zip(self.int(&port.1));
+        let addresses = self.text(&address.0).zip(self.text(&address.1));
+        if self.is(&enabled.0, true)
+            && self.is(&enabled.1, true)
+            && ports.is_some_and(|(one, other)| one == other && one != 0)
+            && addresses.is_some_and(|(one, other)| one == other)
         {
             // The one that somebody set is the one to mend.
-            let (set, other) = if self.is_set("http.port") {
-                ("http.port", "admin.port")
-            } else {
-                ("admin.port", "http.port")
-            };
-            self.refuse(set, format!("is that of {other}, on the same address"), "another port");
+            let (set, taken) = if self.is_set(&port.0) { (port.0, port.1) } else { (port.1, port.0) };
+            self.refuse(&set, format!("is that of {taken}, on the same address"), "another port");
         }
     }
 

@@ -16,6 +16,7 @@ mod checks;
 mod defaults;
 mod environment;
 mod file;
+mod grpc_door;
 mod http;
 mod key;
 mod keys;
@@ -45,6 +46,7 @@ use crate::telemetry::LogSettings;
 
 pub use defaults::defaults;
 pub use environment::{Environment, environment};
+pub use grpc_door::Grpc;
 pub use http::Http;
 pub use key::{Key, OldName};
 pub use keys::keys;
@@ -72,6 +74,8 @@ pub struct Config {
     pub http: Http,
     /// WebSockets on its port.
     pub websocket: WebSocket,
+    /// The gRPC door.
+    pub grpc: Grpc,
     /// The backend that is selected.
     pub backend: Backend,
     /// The pool of connections to NATS.
@@ -138,6 +142,7 @@ impl Config {
             ipc: Ipc::from_resolved(settings),
             http: Http::from_resolved(settings),
             websocket: WebSocket::from_resolved(settings),
+            grpc: Grpc::from_resolved(settings),
             backend: Backend::from_resolved(settings),
             nats: Nats::from_resolved(settings),
             embedded: Embedded::from_resolved(settings),

@@ -8,6 +8,7 @@ use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
 use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
+use crate::profiles::Profile;
 
 /// The verbs of a request that a route can name.
 pub(super) const OPERATIONS: &[&str] = &["publish", "request", "subscribe"];
@@ -133,6 +134,30 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Headers that a peer may pass on; * stands for every one that is not reserved.",
     )
     .default_to("[]"),
+    Key::new(
+        "profile",
+        Kind::Choice(Profile::NAMES),
+        "What its responder wants around a payload. raw: nothing; beamline-router-v1: the decide body of the \
+         Beamline router, for which the keys below are.",
+    )
+    .default_to("raw"),
+    Key::new("default_tenant", Kind::Text, "Tenant of local and anonymous peers in the profile's body.")
+        .default_to("default_tenant"),
+    Key::new(
+        "default_task_type",
+        Kind::Text,
+        "Type of a task in the profile's body whose client names none by task_type or command.",
+    )
+    .default_to("task"),
+    Key::new("envelope_bytes_max", BYTES, "Largest payload with what the profile puts around it.")
+        .default_to("1048576"),
+    Key::new(
+        "assignment_allowed",
+        Kind::Bool,
+        "Whether a client may set push_assignment and assignment_subject, which make the router publish, to any \
+         subject that is not reserved.",
+    )
+    .default_to("false"),
 ];
 
 const BYTES: Kind = Kind::Int { min: 0, max: 64 * 1024 * 1024, unit: "bytes" };
@@ -163,6 +188,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
             ("headers", "*"),
+            ("profile", "beamline-router-v1"),
         ],
         old_names: &[
             ("subject", &[same("CGW_IPC_ROUTER_SUBJECT"), same("ROUTER_DECIDE_SUBJECT")]),

@@ -8,6 +8,7 @@ use super::resolved::Resolved;
 use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
+use crate::profiles::{Profile, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
 /// `[routes.<name>]`.
@@ -45,6 +46,21 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         breaker: route_rules::breaker(settings, name),
         retry: route_rules::retry(settings, name),
         adaptive: route_rules::adaptive(settings, name, calls_max),
+        profile: profile(settings, name),
+    }
+}
+
+fn profile(settings: &Resolved, name: &str) -> Profile {
+    let path = |key: &str| format!("routes.{name}.{key}");
+    match settings.text(&path("profile")) {
+        "raw" => Profile::Raw,
+        beamline_router::NAME => Profile::BeamlineRouterV1(beamline_router::Settings {
+            default_tenant: settings.text(&path("default_tenant")).into(),
+            default_task_type: settings.text(&path("default_task_type")).into(),
+            envelope_bytes_max: settings.int(&path("envelope_bytes_max")),
+            assignment_allowed: settings.bool(&path("assignment_allowed")),
+        }),
+        other => unreachable!("the kind does not allow {other}"),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Rules that wait, and so are services of their own instead of policies.
 
 pub mod deadline;
+pub mod envelope;
 pub mod retry;

@@ -71,7 +71,12 @@ impl Start {
 
     /// Sends every task of version 1 to this subject.
     pub(crate) fn tasks_to(self, subject: &str) -> Self {
-        self.set(&format!("routes.decide.subject={subject}"))
+        self.set(&format!("routes.decide.subject={subject}")).raw_tasks()
+    }
+
+    /// Sends every task of version 1 as it is, without the router's profile.
+    pub(crate) fn raw_tasks(self) -> Self {
+        self.set("routes.decide.profile=raw")
     }
 
     /// Puts a variable into its environment, which is empty otherwise.
@@ -117,7 +122,14 @@ impl Start {
         command
             .arg("--socket")
             .arg(socket_in(place))
-            .args(["--admin-port", &self.admin_port.to_string(), "--set", "http.port=0"])
+            .args([
+                "--admin-port",
+                &self.admin_port.to_string(),
+                "--set",
+                "http.port=0",
+                "--set",
+                "grpc.port=0",
+            ])
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(place)
@@ -253,10 +265,16 @@ impl Gateway {
         self.listener("http")
     }
 
+    /// The address of its gRPC door, as the banner tells it.
+    #[allow(dead_code, reason = "for the documentation's examples, which the other tests do not run")]
+    pub(crate) fn grpc(&self) -> SocketAddr {
+        self.listener("grpc")
+    }
+
     fn listener(&self, name: &str) -> SocketAddr {
         let line = self.banner.lines().find(|line| line.trim_start().starts_with(name));
-        let (_, rest) = line.expect("the banner has every listener").split_once("http://").unwrap();
-        rest.split_whitespace().next().unwrap().parse().unwrap()
+        let address = line.expect("the banner has every listener").split_whitespace().nth(1).unwrap();
+        address.trim_start_matches("http://").parse().unwrap()
     }
 
     /// What it has logged.

@@ -175,7 +175,7 @@ fn without_a_door_it_does_not_start_and_says_how_to_open_one() {
     for start in
         [Gateway::with().set("ipc.enabled=false"), Gateway::with().environment("CGW_IPC_ENABLE", "0")]
     {
-        let start = start.set("http.enabled=false");
+        let start = start.set("http.enabled=false").set("grpc.enabled=false");
         let (code, complaint) = start.refusal();
         assert_eq!(code, 1);
         assert!(complaint.contains("ipc.enabled = true"), "{complaint}");
@@ -199,6 +199,7 @@ fn names_of_the_predecessor_work() {
     let gateway = Gateway::with()
         .environment("CGW_IPC_MAX_CONNECTIONS", "1")
         .environment("CGW_IPC_ROUTER_SUBJECT", "demo.echo")
+        .raw_tasks()
         .gateway();
     let mut client = gateway.client();
     assert_eq!(client.ask(1, "[1]").text(), "[1]");

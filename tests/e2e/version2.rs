@@ -60,7 +60,11 @@ fn number(id: &Id) -> u64 {
 async fn echo(url: &str, subject: &'static str) -> async_nats::Client {
     let client = async_nats::connect(url).await.unwrap();
     let mut requests = client.subscribe(subject).await.unwrap();
-    client.flush().await.unwrap();
+    // A message that comes back says that the server has read the subscription; a flush does not.
+    let inbox = client.new_inbox();
+    let mut back = client.subscribe(inbox.clone()).await.unwrap();
+    client.publish(inbox, Bytes::new()).await.unwrap();
+    back.next().await.unwrap();
     let responder = client.clone();
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {

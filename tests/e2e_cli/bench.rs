@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::nats_server::NatsServer;
 use crate::program::{Gateway, Running, command, run};
 
-const ROWS: [&str; 8] = ["direct", "unix-v2", "unix-v1", "json", "raw-json", "ws-binary", "ws", "http"];
+const ROWS: [&str; 9] =
+    ["direct", "unix-v2", "unix-v1", "json", "raw-json", "ws-binary", "ws", "http", "grpc"];
 
 /// The benchmark, with the nats-server of these tests and a temporary folder of its own.
 fn bench(place: &tempfile::TempDir, arguments: &[&str]) -> Command {

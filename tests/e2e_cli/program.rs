@@ -121,6 +121,7 @@ pub(crate) struct Gateway {
     running: Running,
     admin: String,
     http: String,
+    grpc: String,
     place: TempDir,
 }
 
@@ -135,10 +136,10 @@ impl Gateway {
         let place = TempDir::with_prefix("gw").unwrap();
         let socket = place.path().join("s");
         let mut command = command(&["--socket", socket.to_str().unwrap(), "--admin-port", "0"]);
-        command.args(["--set", "http.port=0"]);
+        command.args(["--set", "http.port=0", "--set", "grpc.port=0"]);
         command.args(arguments).current_dir(place.path());
         let mut running = Running::start(command);
-        let (mut admin, mut http) = (None, None);
+        let (mut admin, mut http, mut grpc) = (None, None, None);
         loop {
             let line = running.line();
             assert!(!line.is_empty() || admin.is_some(), "the gateway did not start: {}", running.end().1);
@@ -151,10 +152,14 @@ impl Gateway {
                     _ => {}
                 }
             }
+            if let Some(rest) = line.trim_start().strip_prefix("grpc ") {
+                grpc = rest.split_whitespace().next().map(str::to_owned);
+            }
             if line == "Try:" {
                 let admin = admin.expect("the banner has the admin listener");
                 let http = http.expect("the banner has the HTTP door");
-                return Self { running, admin, http, place };
+                let grpc = grpc.expect("the banner has the gRPC door");
+                return Self { running, admin, http, grpc, place };
             }
         }
     }
@@ -164,6 +169,7 @@ impl Gateway {
         let mut command = command(arguments);
         command.arg("--socket").arg(self.place.path().join("s")).args(["--admin-port", &self.admin]);
         command.args(["--set", &format!("http.port={}", self.http)]);
+        command.args(["--grpc", &self.grpc]);
         command.current_dir(self.place.path());
         command
     }

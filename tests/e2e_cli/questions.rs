@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::program::{Gateway, Running, command, run};
 
 /// Every way in that knows subjects.
-const VIAS: [&str; 5] = ["unix", "json", "ws", "ws-binary", "http"];
+const VIAS: [&str; 6] = ["unix", "json", "ws", "ws-binary", "http", "grpc"];
 
 #[test]
 fn an_answer_is_printed_as_it_is_by_every_way_in() {
@@ -139,7 +139,7 @@ fn many_rounds_are_summarized() {
 #[test]
 fn ping_and_publish_need_no_responder() {
     let gateway = Gateway::start();
-    for via in ["unix", "unix-v1", "json", "ws", "ws-binary", "http"] {
+    for via in ["unix", "unix-v1", "json", "ws", "ws-binary", "http", "grpc"] {
         let ran = gateway.run(&["ping", "--via", via]);
         assert!(ran.code == 0 && ran.text().starts_with("pong from "), "{via}: {ran:?}");
     }
@@ -160,7 +160,11 @@ fn headers_and_the_trace_reach_the_responder() {
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         let mut requests = client.subscribe("outside.service").await.unwrap();
-        client.flush().await.unwrap();
+        // A message that comes back says that the server has read the subscription; a flush does not.
+        let inbox = client.new_inbox();
+        let mut back = client.subscribe(inbox.clone()).await.unwrap();
+        client.publish(inbox, "".into()).await.unwrap();
+        futures_util::StreamExt::next(&mut back).await.unwrap();
         for via in VIAS {
             let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
             let mut asking = gateway.command(&["request", "outside.service", "x", "--via", via]);

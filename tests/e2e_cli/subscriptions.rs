@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::program::{Gateway, Running};
 
 /// Every way in that streams.
-const VIAS: [&str; 6] = ["unix", "unix-v1", "json", "ws", "ws-binary", "http"];
+const VIAS: [&str; 7] = ["unix", "unix-v1", "json", "ws", "ws-binary", "http", "grpc"];
 
 fn fast() -> Gateway {
     Gateway::start_with(&["--set", "embedded.tick_ms=20"])

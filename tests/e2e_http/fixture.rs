@@ -28,7 +28,12 @@ impl Running {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("socket");
-        let own = [("ipc.path", socket.to_str().unwrap()), ("http.port", "0"), ("admin.port", "0")];
+        let own = [
+            ("ipc.path", socket.to_str().unwrap()),
+            ("http.port", "0"),
+            ("grpc.port", "0"),
+            ("admin.port", "0"),
+        ];
         let flags = own.iter().chain(settings).map(|(key, value)| Flag {
             name: "test".to_owned(),
             path: (*key).to_owned(),

@@ -48,7 +48,8 @@ async fn it_is_an_event_stream_for_who_accepts_one_and_refused_to_everybody_else
 #[tokio::test]
 async fn the_client_hears_each_part_and_how_it_ended() {
     let (address, ..) = serve_with(tower::service_fn(parts)).await;
-    let reach = Reach { socket: "unused".into(), http: address.to_string() };
+    let reach =
+        Reach { socket: "unused".into(), http: address.to_string(), grpc: ([127, 0, 0, 1], 0).into() };
     let mut line = Via::Http.open(&reach).await.unwrap();
     for (id, subject) in [(1, "whole"), (2, "cut"), (3, "whole")] {
         line.say(id, &Say::Request(Call { subject: subject.to_owned(), ..Call::default() })).unwrap();

@@ -1,6 +1,6 @@
 //! The outside party: services that answer on NATS, and how a gateway is put in front of them.
 
-use async_nats::{Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::runtime::{Builder, Runtime};
@@ -15,8 +15,14 @@ pub(crate) const DECIDE: &str = "beamline.router.v1.decide";
 /// How many connections a gateway of [`in_front_of`] keeps; it opens no more, so that what it holds can be compared.
 const CONNECTIONS: f64 = 2.0;
 
-/// A gateway for this server, which it need not reach; told by the variable that the predecessor had.
+/// A gateway for this server, which it need not reach; told by the variable that the predecessor had. Tasks pass as
+/// they are.
 pub(crate) fn in_front_of(server: &NatsServer) -> Start {
+    in_front_of_a_router(server).raw_tasks()
+}
+
+/// As [`in_front_of`], with the router's profile for tasks, as it is by default.
+pub(crate) fn in_front_of_a_router(server: &NatsServer) -> Start {
     let start = Gateway::with().environment("NATS_URL", &server.url());
     start.set("nats.reconnect_delay_ms_max=100").set("nats.pool_connections_max=2")
 }
@@ -51,6 +57,26 @@ impl Outside {
         });
     }
 
+    /// An inbox of its own, to which questions of [`Self::ask_from`] are answered.
+    pub(crate) fn inbox(&self) -> (Inbox, Listening<'_>) {
+        let inbox = self.client.new_inbox();
+        let subscriber = self.runtime.block_on(self.client.subscribe(inbox.clone())).unwrap();
+        (Inbox(inbox), Listening { outside: self, subscriber })
+    }
+
+    /// Asks; the answer comes to the inbox.
+    pub(crate) fn ask_from(
+        &self,
+        inbox: &Inbox,
+        subject: &str,
+        headers: HeaderMap,
+        payload: impl Into<Bytes>,
+    ) {
+        let (subject, inbox) = (subject.to_owned(), inbox.0.clone());
+        let sent = self.client.publish_with_reply_and_headers(subject, inbox, headers, payload.into());
+        self.runtime.block_on(sent).unwrap();
+    }
+
     /// Listens, and answers nothing by itself; in force when this returns.
     pub(crate) fn listen(&self, subject: &'static str) -> Listening<'_> {
         let subscriber = self.runtime.block_on(async {
@@ -65,6 +91,9 @@ impl Outside {
         Listening { outside: self, subscriber }
     }
 }
+
+/// Where answers come.
+pub(crate) struct Inbox(String);
 
 /// A subscription.
 pub(crate) struct Listening<'outside> {

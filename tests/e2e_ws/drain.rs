@@ -20,6 +20,7 @@ use crate::client::{Client, kind};
 use crate::gateway::{Gateway, PATIENCE, eventually};
 use crate::many::open;
 use crate::peer::{CLOSE, Peer, TEXT, frame, within};
+use crate::running::Running;
 
 /// How long the requests that are in flight when the signal comes take: longer than all of them are sent in.
 const WORK_MS: u64 = 4000;
@@ -229,7 +230,7 @@ async fn five_hundred_sockets_are_told_goodbye_and_the_program_ends_well() {
     }
     others.ask(&gateway);
     gateway.until("ipc_gateway_calls", 50.0);
-    assert_eq!(gateway.metrics().of("ipc_gateway_streams"), 20.0);
+    gateway.until("ipc_gateway_streams", 20.0);
     gateway.signal(Signal::TERM);
     eventually("the drain has begun", || !gateway.socket().exists());
     // Most are not told yet, and who is not told is served.
@@ -239,7 +240,7 @@ async fn five_hundred_sockets_are_told_goodbye_and_the_program_ends_well() {
     }
     others.ask_again();
     assert_eq!(gateway.ready().1["draining"], true);
-    assert_eq!(gateway.metrics().of("ipc_gateway_draining"), 1.0);
+    gateway.until("ipc_gateway_draining", 1.0);
 
     let (mut waits, mut served) = (HashSet::new(), 0);
     for (number, peer) in peers.into_iter().enumerate() {
@@ -275,7 +276,7 @@ fn readiness_is_false_while_everybody_is_served_on_before_a_drain() {
     gateway.signal(Signal::TERM);
     eventually("it is not ready", || gateway.ready().0 == 503);
     assert_eq!(gateway.ready().1["draining"], true);
-    assert_eq!(gateway.metrics().of("ipc_gateway_draining"), 1.0);
+    gateway.until("ipc_gateway_draining", 1.0);
     before.ping();
     gateway.client().ping();
     let mut kept = http(&gateway, PUBLISH);
@@ -287,6 +288,14 @@ fn readiness_is_false_while_everybody_is_served_on_before_a_drain() {
     assert!(!gateway.socket().exists(), "a fast end leaves no socket either");
     assert!(gateway.log().contains("stopped at once by a second signal"), "{}", gateway.log());
     before.expect_closed();
+}
+
+#[tokio::test]
+async fn a_fast_end_removes_the_socket_file_before_the_process_may_go() {
+    let gateway = Running::start(&[("drain.pause_ms", "600000")]).await;
+    let peer = gateway.peer().await;
+    assert_eq!(gateway.stop_at_once(PATIENCE).await, (1, false), "one is cut, and no file is left");
+    drop(peer);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(crate) struct Running {
     gateway: Gateway,
     pub(crate) http: SocketAddr,
     admin: SocketAddr,
-    _place: TempDir,
+    place: TempDir,
 }
 
 impl Running {
@@ -25,7 +25,12 @@ impl Running {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("socket");
-        let own = [("ipc.path", socket.to_str().unwrap()), ("http.port", "0"), ("admin.port", "0")];
+        let own = [
+            ("ipc.path", socket.to_str().unwrap()),
+            ("http.port", "0"),
+            ("grpc.port", "0"),
+            ("admin.port", "0"),
+        ];
         let flags = own.iter().chain(settings).map(|(key, value)| Flag {
             name: "test".to_owned(),
             path: (*key).to_owned(),
@@ -42,7 +47,7 @@ impl Running {
             }
         };
         let (http, admin) = (address("http"), address("admin"));
-        Self { gateway, http, admin, _place: place }
+        Self { gateway, http, admin, place }
     }
 
     /// A peer that speaks JSON.
@@ -72,6 +77,12 @@ impl Running {
             }
         })
         .await;
+    }
+
+    /// Stops it at once; tells how many connections were cut, and whether the socket file was left.
+    pub(crate) async fn stop_at_once(self, grace: Duration) -> (usize, bool) {
+        let stopped = self.gateway.stop_unless(grace, std::future::ready(())).await;
+        (stopped.cut, self.place.path().join("socket").exists())
     }
 
     /// Begins to stop it; the task tells how many connections were cut.

@@ -137,6 +137,16 @@ pub static DOORS: &[Door] = &[
         payload_bytes_max: 4 << 20,
         cannot: &[],
     },
+    Door {
+        name: "gRPC",
+        via: Via::Grpc,
+        local: false,
+        tasks: false,
+        one_at_a_time: false,
+        partner: Via::Http,
+        payload_bytes_max: FRAME_BYTES,
+        cannot: &[],
+    },
 ];
 
 impl Door {

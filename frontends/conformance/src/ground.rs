@@ -41,6 +41,7 @@ impl Ground {
         let base = [
             ("ipc.path", socket.to_str().expect("the path is UTF-8")),
             ("http.port", "0"),
+            ("grpc.port", "0"),
             ("http.request_headers", "x-case"),
             ("http.response_headers", "x-reply"),
             ("admin.enabled", "false"),
@@ -142,7 +143,8 @@ fn reach(gateway: &Gateway) -> Reach {
     };
     let Some(Address::Unix(socket)) = address("unix") else { panic!("the gateway has a Unix socket") };
     let Some(Address::Tcp(http)) = address("http") else { panic!("the gateway has an HTTP door") };
-    Reach { socket, http: http.to_string() }
+    let Some(Address::Tcp(grpc)) = address("grpc") else { panic!("the gateway has a gRPC door") };
+    Reach { socket, http: http.to_string(), grpc }
 }
 
 /// Says something and gives what is answered to it.

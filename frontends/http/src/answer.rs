@@ -7,9 +7,9 @@ use contract::{ByteBudget, Message};
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 
-use crate::charged::charged;
 use crate::names::HeaderNames;
 use crate::problem;
+use wire::charged::charged;
 
 /// The media type of what begins like JSON.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");

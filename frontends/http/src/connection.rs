@@ -23,10 +23,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use crate::caps::Place;
 use crate::problem::Refused;
 use crate::pulse::{Answering, Pulse, Watched};
 use crate::{Door, Settings, guard};
+use wire::caps::Place;
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);

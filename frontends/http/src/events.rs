@@ -29,9 +29,9 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::charged::charged;
 use crate::payload::Payload;
 use crate::problem;
+use wire::charged::charged;
 
 /// The media type.
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");

@@ -7,17 +7,14 @@
 //!
 //! # Layout
 //!
-//! `caps` counts connections; `connection` is one of them, over `pulse`, which counts its bytes and watches
-//! its time; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
+//! `connection` is one connection, over `pulse`, which counts its bytes and watches its time; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
 //! `asking` turns a request into the contract's, with `names` deciding which headers pass and `body` reading
 //! what it carries; `answer`, `events` and `problem` are the ways back, with `payload` for bytes within
-//! JSON and `charged` for those on their way out.
+//! JSON.
 
 mod answer;
 mod asking;
 mod body;
-mod caps;
-mod charged;
 mod connection;
 mod events;
 mod guard;
@@ -36,9 +33,9 @@ use std::time::Duration;
 use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presented, ServeError};
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use wire::caps::Places;
 use wire::site::Site;
 
-use crate::caps::Places;
 use crate::names::HeaderNames;
 
 pub use crate::connection::Peer;

@@ -1,13 +1,12 @@
-//! Which headers pass between HTTP and messages, and under what names.
+//! Which headers pass between HTTP and messages: the door's own lists of what never does.
 //!
-//! A list of what passes, never of what does not: a header that nobody thought of stays where it is. What
-//! belongs to the connection or to the door itself never passes, whatever the list says, and neither do
-//! credentials, which were meant for the gateway. Names in messages are compared with their case by many
-//! clients of NATS, while HTTP has none, so a name is written in one form: `X-Request-Id`.
+//! What belongs to the connection or to the door itself never passes, whatever the list says, and neither do
+//! credentials, which were meant for the gateway.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytestring::ByteString;
 use contract::{Error, Headers, Kind};
+use wire::names::written;
 
 /// What is the connection's or the door's own, in either direction.
 const NEVER: &[&str] = &[
@@ -31,55 +30,28 @@ const NEVER_ASKED: &[&str] =
 const NEVER_ANSWERED: &[&str] = &["content-type", "location", "set-cookie", "vary", "x-content-type-options"];
 /// And what starts so.
 const NEVER_ANSWERED_PREFIXES: &[&str] = &["access-control-", "cross-origin-", "proxy-", "www-"];
-/// The one header of the gateway's own that is shown: that it is the demo that answers.
-const DEMO: &str = "Ipc-Gateway-Demo";
 
 /// Which names pass in one direction.
 #[derive(Clone, Debug)]
-pub(crate) struct HeaderNames {
-    any: bool,
-    exact: Vec<String>,
-    prefixes: Vec<String>,
-    never: &'static [&'static str],
-    never_prefixes: &'static [&'static str],
-}
+pub(crate) struct HeaderNames(wire::names::HeaderNames);
 
 impl HeaderNames {
     /// Of requests.
     pub(crate) fn of_requests(list: &[String]) -> Self {
-        Self::new(list, NEVER_ASKED, &[])
+        Self(wire::names::HeaderNames::new(list, &[NEVER, NEVER_ASKED], &[]))
     }
 
     /// Of answers.
     pub(crate) fn of_answers(list: &[String]) -> Self {
-        Self::new(list, NEVER_ANSWERED, NEVER_ANSWERED_PREFIXES)
-    }
-
-    fn new(list: &[String], never: &'static [&'static str], never_prefixes: &'static [&'static str]) -> Self {
-        let lower = list.iter().map(|name| name.to_ascii_lowercase());
-        let (prefixes, exact): (Vec<_>, Vec<_>) = lower.partition(|name| name.ends_with('*'));
-        let prefixes: Vec<_> = prefixes.iter().map(|name| name.trim_end_matches('*').to_owned()).collect();
-        Self { any: prefixes.iter().any(String::is_empty), exact, prefixes, never, never_prefixes }
-    }
-
-    fn passes(&self, name: &str) -> bool {
-        let never = NEVER.contains(&name)
-            || self.never.contains(&name)
-            || self.never_prefixes.iter().any(|prefix| name.starts_with(prefix))
-            || Headers::is_reserved(name);
-        let listed = || {
-            self.any
-                || self.exact.iter().any(|known| known == name)
-                || self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
-        };
-        !never && listed()
+        let never: &[&[&str]] = &[NEVER, NEVER_ANSWERED];
+        Self(wire::names::HeaderNames::new(list, never, NEVER_ANSWERED_PREFIXES))
     }
 
     /// A request's headers, as a message has them. What passes and cannot be held is refused, never dropped.
     pub(crate) fn take(&self, from: &HeaderMap) -> Result<Headers, Error> {
         let mut headers = Headers::new();
         for (name, value) in from {
-            if !self.passes(name.as_str()) {
+            if !self.0.takes(name.as_str()) {
                 continue;
             }
             let value = ByteString::try_from(value.as_bytes())
@@ -94,9 +66,8 @@ impl HeaderNames {
     /// A responder's headers, as an answer of HTTP has them. What HTTP cannot hold is left out.
     pub(crate) fn give(&self, from: &Headers, to: &mut HeaderMap) {
         for (name, value) in from.iter() {
-            let demo = name.eq_ignore_ascii_case(DEMO);
             let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { continue };
-            if !demo && !self.passes(name.as_str()) {
+            if !self.0.gives(name.as_str()) {
                 continue;
             }
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -104,17 +75,6 @@ impl HeaderNames {
             }
         }
     }
-}
-
-/// The form in which messages carry a name: each word with a capital.
-fn written(name: &str) -> String {
-    let mut start = true;
-    let each = |letter: char| {
-        let written = if start { letter.to_ascii_uppercase() } else { letter };
-        start = letter == '-';
-        written
-    };
-    name.chars().map(each).collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 //!
 //! # Layout
 //!
-//! `socket` owns the socket file; `session` is one connection, which speaks a dialect (`framed`, with
-//! the frames of `v1` or the messages of `wire`, or `raw`) defined by `exchange`; `ordered` keeps
-//! answers in order; `outbox` and `buffers` are what a session works with, beside the
-//! in-flight set and the streams of `wire`.
+//! `session` is one connection, which speaks a dialect (`framed`, with the frames of `v1` or the messages of `wire`,
+//! or `raw`) defined by `exchange`; `ordered` keeps answers in order; `outbox` and `buffers` are what a session works
+//! with, beside the in-flight set, the streams and the socket file of `wire`.
 
 mod buffers;
 mod exchange;
@@ -17,7 +16,6 @@ mod ordered;
 mod outbox;
 mod raw;
 mod session;
-mod socket;
 mod v1;
 
 use std::io::Write as _;
@@ -33,7 +31,7 @@ use wire::message::Limits;
 
 use crate::buffers::BufferPool;
 use crate::session::Bounds;
-use crate::socket::SocketFile;
+use wire::socket::SocketFile;
 
 /// What can be configured of the door.
 #[derive(Clone, Debug, PartialEq, Eq)]

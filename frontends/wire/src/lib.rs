@@ -9,11 +9,17 @@
 //! | [`frame`] | where a frame ends, for versions 1 and 2 of the IPC protocol |
 //! | [`sink`] | where encoders write |
 //! | [`conversation`] | what a connection of such messages does, whatever carries it |
+//! | [`socket`] | the file of a Unix socket |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
+//! | [`caps`] | how many connections there may be, in all and from one address |
+//! | [`charged`] | bytes on their way out, counted until they are gone |
+//! | [`names`] | which headers pass between HTTP and messages |
 //! | [`site`] | which names and which web pages are answered over HTTP |
 
 pub mod binary;
+pub mod caps;
+pub mod charged;
 pub mod conversation;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -21,9 +27,11 @@ pub mod fuzzing;
 pub mod inflight;
 pub mod json;
 pub mod message;
+pub mod names;
 mod parts;
 pub mod sink;
 pub mod site;
+pub mod socket;
 pub mod streams;
 
 pub use conversation::Conversation;

@@ -94,7 +94,7 @@ pub async fn echo(servers: &str, subject: &Subject, ready: impl FnOnce()) -> Res
     Ok(())
 }
 
-async fn connect(servers: &str) -> Result<Client, String> {
+pub(super) async fn connect(servers: &str) -> Result<Client, String> {
     let addresses: Vec<_> = servers.split(',').map(str::trim).collect();
     // Room for what may be in flight at once, so that no message of a measurement is dropped.
     let options = ConnectOptions::new().subscription_capacity(65_536);

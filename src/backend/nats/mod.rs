@@ -31,6 +31,7 @@ mod pool;
 mod queue;
 mod readings;
 mod reply_id;
+pub mod responder;
 mod settings;
 mod signals;
 mod subscribe;

@@ -5,6 +5,7 @@ mod direct;
 mod http;
 mod json;
 mod raw_json;
+mod session;
 mod unix_v1;
 mod unix_v2;
 mod ws;
@@ -46,7 +47,7 @@ pub enum Serving {
 pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Line>, String>> + Send + 'a>>;
 
 /// All rows, in the order of the table.
-pub const ROWS: [&Row; 8] = [
+pub const ROWS: [&Row; 9] = [
     &direct::ROW,
     &unix_v2::ROW,
     &unix_v1::ROW,
@@ -55,6 +56,7 @@ pub const ROWS: [&Row; 8] = [
     &ws_binary::ROW,
     &ws::ROW,
     &http::ROW,
+    &session::ROW,
 ];
 
 /// Opens a door of the gateway.

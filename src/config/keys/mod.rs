@@ -10,6 +10,7 @@ pub(super) mod breaker;
 mod concurrency;
 mod drain;
 mod embedded;
+mod grpc_door;
 mod http;
 mod hub;
 mod limits;
@@ -42,6 +43,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &unix_socket::SECTION,
     &http::SECTION,
     &web_socket::SECTION,
+    &grpc_door::SECTION,
     &backend::SECTION,
     &nats::SECTION,
     &embedded::SECTION,

@@ -76,6 +76,9 @@ fn every_key_reaches_the_typed_configuration() {
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
         "breaker_enabled" => ("UNRELATED", ""),
         path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
+        "default_tenant" | "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
+            ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-router-v1")
+        }
         _ => ("UNRELATED", ""),
     };
     let names = keys().map(|key| (key, own_name(key.path)));

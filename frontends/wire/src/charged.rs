@@ -3,7 +3,7 @@
 //! Hyper keeps what it is given until the peer takes it, long after the body it came from was dropped. So the
 //! charge travels with the bytes themselves.
 
-use axum::body::Bytes;
+use bytes::Bytes;
 use contract::{ByteBudget, Charge};
 
 /// Below this the bookkeeping would weigh as much as the bytes.
@@ -22,7 +22,7 @@ impl AsRef<[u8]> for Charged {
 
 /// The same bytes, not copied. They have arrived already, so they are counted even past the limit: then new
 /// work is refused until they are gone.
-pub(crate) fn charged(bytes: Bytes, budget: &ByteBudget) -> Bytes {
+pub fn charged(bytes: Bytes, budget: &ByteBudget) -> Bytes {
     if bytes.len() < CHARGED_BYTES_MIN {
         return bytes;
     }

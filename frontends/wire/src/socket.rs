@@ -27,7 +27,7 @@ const BACKLOG: i32 = 1024;
 
 /// A Unix socket that listens, and its file. Dropping it closes the socket, and removes the file and its lock.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     listener: UnixListener,
     path: PathBuf,
     inode: Inode,
@@ -40,7 +40,7 @@ impl SocketFile {
     /// The file has exactly the permissions `mode` (0 to 0o777) and at no time more. What a crashed gateway
     /// left is replaced; anything else in the way is an error that says what it is, or who owns it. Must be
     /// called within a tokio runtime that has I/O enabled.
-    pub(crate) fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, BindError> {
         bind(path, mode).map_err(|Refusal { reason, source }| BindError {
             address: Address::Unix(path.to_owned()),
             reason,
@@ -49,12 +49,12 @@ impl SocketFile {
     }
 
     /// Where to accept.
-    pub(crate) fn listener(&self) -> &UnixListener {
+    pub fn listener(&self) -> &UnixListener {
         &self.listener
     }
 
     /// The path as asked for.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -11,7 +11,7 @@ use contract::DoorMeters;
 
 /// The places for connections; cloning shares them.
 #[derive(Clone, Debug)]
-pub(crate) struct Places(Arc<Inner>);
+pub struct Places(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -30,7 +30,7 @@ struct Taken {
 
 /// One connection's place, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     places: Places,
     /// Where it counts, if its address is counted.
     counted: Option<IpAddr>,
@@ -38,13 +38,14 @@ pub(crate) struct Place {
 
 impl Places {
     /// Room for `max` connections, of which `per_address_max` may come from one address.
-    pub(crate) fn new(max: usize, per_address_max: Option<usize>, meters: Arc<DoorMeters>) -> Self {
+    pub fn new(max: usize, per_address_max: Option<usize>, meters: Arc<DoorMeters>) -> Self {
         Self(Arc::new(Inner { max, per_address_max, meters, taken: Mutex::default() }))
     }
 
-    /// Takes a place for a peer at `address`; `None` when there is none left for it.
-    pub(crate) fn take(&self, address: IpAddr) -> Option<Place> {
-        let counted = self.0.per_address_max.and_then(|max| Some((subject_to_count(address)?, max)));
+    /// Takes a place for a peer at `address` (for a local socket, none); `None` when there is none left for it.
+    pub fn take(&self, address: impl Into<Option<IpAddr>>) -> Option<Place> {
+        let address = address.into().and_then(subject_to_count);
+        let counted = address.zip(self.0.per_address_max);
         let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.total >= self.0.max {
             return None;

@@ -1,0 +1,204 @@
+//! One connection, from its first byte to its last: hyper under our bounds, and how it ends when the gateway
+//! stops or nobody uses it.
+//!
+//! `tonic::transport::Server` is not used: it answers `grpc-timeout` in a way of its own and leaves most of these
+//! bounds at their defaults.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{ByteBudget, Origin, Pipeline};
+use hyper::Request;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::Status;
+use tonic::body::Body;
+use wire::caps::Place;
+use wire::charged::charged;
+
+use crate::answer::Answers;
+use crate::watched::{Answering, Patience, Pulse, Watched};
+use crate::{Door, Settings};
+
+/// What a connection without a call gets to take its last answer, once it is to end.
+const LAST_ANSWER: Duration = Duration::from_millis(500);
+/// Bytes that a client may send ahead on a stream, and on all streams of a connection together, before they are
+/// taken: what a connection costs at most beside the messages that are being put together.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+/// Bytes of the largest frame, the least that HTTP/2 allows (RFC 9113, section 6.5.2).
+const FRAME_BYTES_MAX: u32 = 16 * 1024;
+/// Bytes of one stream that hyper holds until the client takes them.
+const SEND_BYTES_MAX: usize = 256 * 1024;
+/// Streams that were reset by us, for an error of the client's; then the connection ends (CVE-2024-2758 and kin).
+const ERROR_RESETS_MAX: usize = 1024;
+/// The least that hyper takes for HTTP/1.1.
+const HTTP1_HEAD_BYTES_MIN: usize = 8192;
+/// Headers of one request of HTTP/1.1.
+const HTTP1_HEADERS_MAX: usize = 100;
+
+/// The bounds of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    patience: Patience,
+    idle_timeout: Duration,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    streams_max: u32,
+    resets_max: usize,
+    header_bytes_max: u32,
+}
+
+impl Bounds {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            patience: Patience {
+                handshake_timeout: settings.handshake_timeout,
+                write_timeout: settings.write_timeout,
+                control_frames_per_second_max: settings.control_frames_per_second_max,
+            },
+            idle_timeout: settings.idle_timeout,
+            ping_interval: settings.ping_interval,
+            ping_timeout: settings.ping_timeout,
+            streams_max: settings.concurrent_streams_max,
+            resets_max: settings.pending_resets_max,
+            header_bytes_max: settings.header_bytes_max,
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        // For gRPC-Web: without TLS browsers speak nothing else.
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.patience.handshake_timeout)
+            .max_buf_size(HTTP1_HEAD_BYTES_MIN.max(self.header_bytes_max as usize))
+            .max_headers(HTTP1_HEADERS_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_send_buf_size(SEND_BYTES_MAX)
+            .max_concurrent_streams(self.streams_max)
+            .max_pending_accept_reset_streams(self.resets_max)
+            .max_local_error_reset_streams(ERROR_RESETS_MAX)
+            .max_header_list_size(self.header_bytes_max)
+            .keep_alive_interval(self.ping_interval)
+            .keep_alive_timeout(self.ping_timeout);
+        builder
+    }
+}
+
+/// All that a connection is served with.
+#[derive(Debug)]
+pub(crate) struct Serving<P> {
+    pub(crate) door: Arc<Door<P>>,
+    pub(crate) answers: Answers<P>,
+    pub(crate) bounds: Bounds,
+}
+
+impl<P> Clone for Serving<P> {
+    fn clone(&self) -> Self {
+        Self { door: Arc::clone(&self.door), answers: self.answers.clone(), bounds: self.bounds }
+    }
+}
+
+impl<P: Pipeline> Serving<P> {
+    /// Serves one connection to its end.
+    pub(crate) async fn serve<S>(self, stream: S, origin: Arc<Origin>, _place: Place)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { door, answers, bounds } = self;
+        let (pulse, drain) = (Pulse::default(), door.gate.drain.clone());
+        let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters));
+        let (beat, budget) = (pulse.clone(), door.gate.budget.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answering = beat.answering();
+            let (answers, origin, budget) = (answers.clone(), Arc::clone(&origin), budget.clone());
+            async move {
+                let response = answers.answer(request, origin).await;
+                Ok::<_, Infallible>(response.map(|body| Watching { body, budget, _answering: answering }))
+            }
+        });
+        let builder = bounds.builder();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = to_end(&pulse, bounds.idle_timeout, drain.leave()) => {
+                // GOAWAY, and for HTTP/1.1 "connection: close": what is in flight is answered.
+                connection.as_mut().graceful_shutdown();
+                loop {
+                    match tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        Err(_) if pulse.is_busy() => {}
+                        Err(_) => break Ok(()),
+                    }
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(door = crate::NAME, %error, "a connection ended badly");
+        }
+    }
+}
+
+/// Resolves when a connection is to end: at its moment when the gateway stops, or when nothing was called for a while.
+async fn to_end(pulse: &Pulse, idle_timeout: Duration, leave: impl Future<Output = ()>) {
+    let idle = async {
+        loop {
+            let calls = pulse.total();
+            tokio::time::sleep(idle_timeout).await;
+            if !pulse.is_busy() && pulse.total() == calls {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        () = leave => {}
+        () = idle => {}
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body that keeps the connection busy until it is written, and whose bytes are counted until they are gone.
+    struct Watching {
+        #[pin]
+        body: Body,
+        budget: ByteBudget,
+        _answering: Answering,
+    }
+}
+
+impl HttpBody for Watching {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        let budget = &*this.budget;
+        this.body
+            .poll_frame(context)
+            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(|data| charged(data, budget)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,108 @@
+//! A service on NATS made of the demo router: messages in, its answers out.
+//!
+//! It lives here because only this folder names the client library. Nothing of the pool is used here.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, Message};
+use futures_util::StreamExt;
+use futures_util::stream::select_all;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::backend::outgoing;
+use crate::demo_router::{Act, DemoRouter};
+
+/// The header of every answer; its value is `true`.
+pub const HEADER: &str = "Demo-Router";
+/// Requests that may wait for their time at once; more of them wait in the subscription's queue.
+const WAITING_MAX: usize = 16_384;
+
+/// On what a router listens.
+#[derive(Clone, Debug)]
+pub struct Subjects {
+    /// The name of the group that shares the requests.
+    pub group: String,
+    /// What the group shares.
+    pub shared: Vec<String>,
+    /// What each member hears.
+    pub own: Vec<String>,
+}
+
+/// Answers until the connection ends for good or the router crashes; either is an error, a line for a person. `ready`
+/// is called once the server has every subscription.
+pub async fn serve(
+    servers: &str,
+    subjects: Subjects,
+    router: Arc<DemoRouter>,
+    ready: impl FnOnce(),
+) -> Result<(), String> {
+    let client = super::direct::connect(servers).await?;
+    let failed = |error: &dyn fmt::Display| format!("cannot listen: {error}");
+    let mut subscribers = Vec::new();
+    for subject in subjects.shared {
+        let subscriber = client.queue_subscribe(subject, subjects.group.clone()).await;
+        subscribers.push(subscriber.map_err(|error| failed(&error))?);
+    }
+    for subject in subjects.own {
+        subscribers.push(client.subscribe(subject).await.map_err(|error| failed(&error))?);
+    }
+    // A message to oneself comes back when the server has read everything before it.
+    let inbox = client.new_inbox();
+    let mut back = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
+    client.publish(inbox, "".into()).await.map_err(|error| failed(&error))?;
+    back.next().await.ok_or_else(|| failed(&"the connection ended"))?;
+    ready();
+    let mut messages = select_all(subscribers);
+    let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+    let mut answers = JoinSet::new();
+    while let Some(message) = messages.next().await {
+        while answers.try_join_next().is_some() {}
+        match router.act(&message.subject, &message.payload, due(&message)) {
+            Act::Silence => {}
+            Act::Crash => return Err("crashed, as it was told to".to_owned()),
+            // In their order, as one router works.
+            Act::Answer { after, times, body } if after.is_zero() => {
+                answer(&client, &message, times, &body).await;
+            }
+            Act::Answer { after, times, body } => {
+                let permit = Arc::clone(&waiting).acquire_owned().await;
+                let permit = permit.expect("the semaphore is never closed");
+                let client = client.clone();
+                answers.spawn(async move {
+                    let _permit = permit;
+                    tokio::time::sleep(after).await;
+                    answer(&client, &message, times, &body).await;
+                });
+            }
+        }
+    }
+    Err("the connection to NATS has ended".to_owned())
+}
+
+async fn answer(client: &Client, message: &Message, times: u8, body: &serde_json::Value) {
+    let Some(inbox) = &message.reply else { return };
+    let mut headers = HeaderMap::new();
+    headers.insert(HEADER, "true");
+    // What a peer's own headers were comes back, so that a test sees that they arrived.
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        if name.to_string().to_ascii_lowercase().starts_with("x-") {
+            for value in values {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+    for _ in 0..times {
+        let sent = client.publish_with_headers(inbox.clone(), headers.clone(), body.to_string().into()).await;
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an answer was not sent");
+        }
+    }
+}
+
+fn due(message: &Message) -> Option<Duration> {
+    let left = message.headers.as_ref()?.get(outgoing::TIMEOUT_MS)?;
+    left.as_str().parse().ok().map(Duration::from_millis)
+}

@@ -1,0 +1,47 @@
+//! Profiles: what a route's responder wants around what a client sends, and how its answers are read.
+//!
+//! A closed set and not a trait object: a route's profile is a value in its settings, so that a reload compares it,
+//! a request neither allocates nor looks anything up for it, and a route without one costs a single branch. A new
+//! profile is one file here, one variant, and one word in [`Profile::NAMES`]. Only `services::envelope` asks.
+
+pub mod beamline_router;
+
+use contract::{Error, Reply, Request};
+
+/// What stands between a route's clients and its responder.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Profile {
+    /// Nothing: payloads pass as they are.
+    #[default]
+    Raw,
+    /// The decide requests of the Beamline router, version 1.
+    BeamlineRouterV1(beamline_router::Settings),
+}
+
+impl Profile {
+    /// The words for them in the configuration.
+    pub const NAMES: &'static [&'static str] = &["raw", beamline_router::NAME];
+
+    /// Whether payloads pass as they are, so that neither of the others need be asked.
+    pub fn is_raw(&self) -> bool {
+        matches!(self, Self::Raw)
+    }
+
+    /// Makes of what the client sent what the responder takes. Fails with what the client has to change, before
+    /// anything is sent.
+    pub fn encode(&self, request: &mut Request) -> Result<(), Error> {
+        match self {
+            Self::Raw => Ok(()),
+            Self::BeamlineRouterV1(settings) => beamline_router::encode(settings, request),
+        }
+    }
+
+    /// Reads the backend's answer: a no in its body becomes the error kind `failed`, anything else stays byte for
+    /// byte.
+    pub fn decode(&self, answer: Result<Reply, Error>) -> Result<Reply, Error> {
+        match self {
+            Self::Raw => answer,
+            Self::BeamlineRouterV1(_) => beamline_router::decode(answer),
+        }
+    }
+}

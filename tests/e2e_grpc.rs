@@ -1,0 +1,23 @@
+//! The gRPC door of the whole gateway, over real sockets: a stock client, and raw HTTP/2 that is up to no good.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests state their expectations with unwrap, in functions they share too"
+)]
+
+#[path = "e2e_grpc/bad_calls.rs"]
+mod bad_calls;
+#[path = "e2e_grpc/calls.rs"]
+mod calls;
+#[path = "e2e_grpc/floods.rs"]
+mod floods;
+#[path = "fixtures/grpc_python.rs"]
+mod grpc_python;
+#[path = "e2e_grpc/load.rs"]
+mod load;
+#[path = "e2e_grpc/running.rs"]
+mod running;
+#[path = "e2e_grpc/stock.rs"]
+mod stock;
+#[path = "e2e_grpc/web.rs"]
+mod web;
