@@ -164,7 +164,7 @@ fn headers_and_the_trace_reach_the_responder() {
         let inbox = client.new_inbox();
         let mut back = client.subscribe(inbox.clone()).await.unwrap();
         client.publish(inbox, "".into()).await.unwrap();
-        back.next().await.unwrap();
+        futures_util::StreamExt::next(&mut back).await.unwrap();
         for via in VIAS {
             let traceparent = format!("00-{trace}-b7ad6b7169203331-01");
             let mut asking = gateway.command(&["request", "outside.service", "x", "--via", via]);
