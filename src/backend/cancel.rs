@@ -52,8 +52,8 @@ pub struct Cancel {
 impl Cancel {
     /// Of a request that goes out under the name `id`; `None` if its route does not ask for it.
     pub fn of(request: &Request, id: RequestId, manner: Manner) -> Option<Self> {
-        let (trace, deadline) = (request.trace.clone(), request.deadline);
-        manner.cancel_subject.map(|subject| Self { subject, id, trace, deadline })
+        let subject = manner.cancel_subject?;
+        Some(Self { subject, id, trace: request.trace.clone(), deadline: request.deadline })
     }
 
     /// Why it is given up, if that is now.
