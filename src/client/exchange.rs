@@ -137,8 +137,9 @@ struct Wire {
 }
 
 impl Wire {
-    /// Moves bytes until `waited` is there.
-    async fn drive<T>(&mut self, waited: impl Future<Output = T>) -> T {
+    /// Moves bytes until `waited` is there. It fails when the connection has ended and `waited` cannot come
+    /// any more: nobody would wake it.
+    async fn drive<T>(&mut self, waited: impl Future<Output = T>) -> Result<T, Lost> {
         let mut waited = pin!(waited);
         poll_fn(|context| {
             // Before, for what came meanwhile, and after, for what has to go.
@@ -148,10 +149,10 @@ impl Wire {
                     self.over = Pin::new(&mut self.connection).poll(context).is_ready();
                 }
                 if let Poll::Ready(there) = waited.as_mut().poll(context) {
-                    return Poll::Ready(there);
+                    return Poll::Ready(Ok(there));
                 }
             }
-            Poll::Pending
+            if self.over { Poll::Ready(Err(Lost::Closed)) } else { Poll::Pending }
         })
         .await
     }
@@ -168,7 +169,7 @@ impl Lane {
     /// Whether another exchange can begin.
     async fn is_ready(&mut self) -> bool {
         let Self { sender, wire } = self;
-        wire.drive(sender.ready()).await.is_ok() && !self.wire.over
+        matches!(wire.drive(sender.ready()).await, Ok(Ok(()))) && !self.wire.over
     }
 
     /// Whether nothing more can be asked.
@@ -179,7 +180,7 @@ impl Lane {
     /// The next piece of a body; `None` is its end.
     pub(super) async fn piece(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, Lost> {
         loop {
-            match self.wire.drive(body.frame()).await {
+            match self.wire.drive(body.frame()).await? {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(broken(error)),
                 Some(Ok(frame)) => {
@@ -199,7 +200,7 @@ impl Lane {
             return Ok(Answer::Events(body));
         }
         let is_problem = kind.starts_with(b"application/problem+json");
-        let body = self.wire.drive(Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
+        let body = self.wire.drive(Limited::new(body, ANSWER_BYTES_MAX).collect()).await?;
         let payload = body.map_err(|error| Lost::Broken(io::Error::other(error)))?.to_bytes();
         if !status.is_success() {
             if is_problem {
@@ -238,7 +239,7 @@ pub(super) async fn exchange(
     if let Some(mut lane) = kept
         && lane.is_ready().await
     {
-        match lane.wire.drive(lane.sender.try_send_request(request)).await {
+        match lane.wire.drive(lane.sender.try_send_request(request)).await? {
             Ok(response) => {
                 let answer = lane.answer(response, means).await?;
                 return Ok((lane, answer));
@@ -251,7 +252,7 @@ pub(super) async fn exchange(
         }
     }
     let mut lane = Lane::connect(&address).await?;
-    let response = lane.wire.drive(lane.sender.send_request(request)).await.map_err(broken)?;
+    let response = lane.wire.drive(lane.sender.send_request(request)).await?.map_err(broken)?;
     let answer = lane.answer(response, means).await?;
     Ok((lane, answer))
 }
