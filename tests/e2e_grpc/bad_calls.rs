@@ -143,6 +143,8 @@ async fn a_reset_while_waiting_gives_everything_back() {
     let head = within(response).await.unwrap();
     gateway.until("in_flight", 1).await;
     send.send_reset(h2::Reason::CANCEL);
+    // Not by its deadline, which would not count it so.
+    gateway.until("vanished_total", 21).await;
     gateway.until("in_flight", 0).await;
     drop(head);
     // And so does a connection that breaks.
