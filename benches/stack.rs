@@ -13,6 +13,7 @@ use contract::{
 };
 use divan::{AllocProfiler, Bencher, black_box};
 use ipc_gateway::adaptive::AdaptiveSettings;
+use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
@@ -37,7 +38,7 @@ struct Immediate;
 impl Backend for Immediate {
     type Answer = Ready<Result<Reply, Error>>;
 
-    fn call(&self, request: Request) -> Self::Answer {
+    fn call_as(&self, request: Request, _: Manner) -> Self::Answer {
         ready(Ok(Reply::Message(Message { payload: request.payload, ..Message::default() })))
     }
 
@@ -61,6 +62,7 @@ fn handle() -> Handle {
         patterns: vec![Pattern::from_static("bench.>")],
         message_types: Vec::new(),
         subject: None,
+        cancel_subject: None,
         operations: vec![Operation::Request],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),

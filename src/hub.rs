@@ -31,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use self::feed::{Feed, Rest};
 use self::listener::{Listener, Listening};
 use self::meters::Meters;
+use crate::backend::cancel::Manner;
 use crate::backend::{Backend, Health, Reading};
 use crate::rules::Handle;
 
@@ -176,9 +177,9 @@ impl<B> Shared<B> {
 impl<B: Backend> Backend for Hub<B> {
     type Answer = Answer<B::Answer>;
 
-    fn call(&self, request: Request) -> Self::Answer {
+    fn call_as(&self, request: Request, manner: Manner) -> Self::Answer {
         let Target::Subscribe(pattern) = &request.target else {
-            return Answer { state: State::Passed { answer: self.0.backend.call(request) } };
+            return Answer { state: State::Passed { answer: self.0.backend.call_as(request, manner) } };
         };
         let pattern = pattern.clone();
         let state = match self.subscribe(pattern, request) {

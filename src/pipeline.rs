@@ -8,6 +8,7 @@ use tower::ServiceBuilder;
 use tower_service::Service;
 
 use crate::backend::Backend;
+use crate::backend::cancel::Manner;
 use crate::policies::authorize::Authorize;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
@@ -90,6 +91,7 @@ impl<B: Backend> Service<Call> for Carry<B> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        self.0.call(call.request)
+        let manner = Manner { cancel_subject: call.route.settings.cancel_subject.clone() };
+        self.0.call_as(call.request, manner)
     }
 }

@@ -61,6 +61,8 @@ pub struct RouteSettings {
     pub message_types: Vec<MessageType>,
     /// Where its requests go instead of the subject they named.
     pub subject: Option<Subject>,
+    /// Where a responder is told that its request was given up; `None` is nowhere.
+    pub cancel_subject: Option<Subject>,
     /// What may be done with it.
     pub operations: Vec<Operation>,
     /// Who may use it.
@@ -297,6 +299,7 @@ fn no_route() -> RouteSettings {
         patterns: Vec::new(),
         message_types: Vec::new(),
         subject: None,
+        cancel_subject: None,
         operations: Vec::new(),
         allow: Vec::new(),
         timeout: Duration::ZERO,

@@ -44,6 +44,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         patterns: patterns.iter().copied().map(Pattern::from_static).collect(),
         message_types: Vec::new(),
         subject: None,
+        cancel_subject: None,
         operations: Operation::ALL.to_vec(),
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(30),

@@ -14,6 +14,7 @@ use contract::{
     QueueBounds, QueuePolicy, Reply, Request, Subject, Target, TraceContext, UnixPeer,
 };
 use ipc_gateway::adaptive::AdaptiveSettings;
+use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
@@ -36,7 +37,7 @@ struct Immediate;
 impl Backend for Immediate {
     type Answer = Ready<Result<Reply, Error>>;
 
-    fn call(&self, request: Request) -> Self::Answer {
+    fn call_as(&self, request: Request, _: Manner) -> Self::Answer {
         ready(match request.target {
             Target::Publish(_) => Ok(Reply::Accepted),
             Target::Request(_) => {
@@ -64,7 +65,7 @@ struct Unavailable;
 impl Backend for Unavailable {
     type Answer = Ready<Result<Reply, Error>>;
 
-    fn call(&self, _: Request) -> Self::Answer {
+    fn call_as(&self, _: Request, _: Manner) -> Self::Answer {
         ready(Err(Error::new(Kind::Unavailable, "no connection")))
     }
 
@@ -89,6 +90,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         patterns: vec![Pattern::from_static(pattern)],
         message_types: Vec::new(),
         subject: None,
+        cancel_subject: None,
         operations: vec![Operation::Request, Operation::Publish],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),

@@ -9,8 +9,10 @@ use std::future::Future;
 
 use contract::{Error, Reply, Request};
 
+use self::cancel::Manner;
 pub use crate::metrics::Reading;
 
+pub mod cancel;
 pub mod embedded;
 pub mod incoming;
 pub mod nats;
@@ -27,13 +29,20 @@ pub mod outgoing;
 /// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
 ///   the backend and the stream's reader; what does not fit is told as a gap with its count.
 /// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.
+/// - A `Request` that was sent, and whose future is dropped before the answer came, is told of on
+///   [`Manner::cancel_subject`], by the same connection; as far as that is possible without waiting.
 /// - Dropping the answer's future or the stream gives back every slot, subscription and gauge.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// The future of an answer.
     type Answer: Future<Output = Result<Reply, Error>> + Send + 'static;
 
-    /// Carries `request` out. Never blocks; the work is the future's.
-    fn call(&self, request: Request) -> Self::Answer;
+    /// Carries `request` out as its route wants it. Never blocks; the work is the future's.
+    fn call_as(&self, request: Request, manner: Manner) -> Self::Answer;
+
+    /// Carries `request` out as where no route wants anything special.
+    fn call(&self, request: Request) -> Self::Answer {
+        self.call_as(request, Manner::default())
+    }
 
     /// How it is now; cheap enough for every probe.
     fn health(&self) -> Health;

@@ -7,7 +7,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `via.rs` | the ways in, by name |
-//! | `stream.rs` | a line over a byte stream, with a [`Dialect`](stream::Dialect) for the bytes |
+//! | `stream.rs` | a line over a byte stream, with a [`Dialect`] for the bytes |
 //! | `v2.rs`, `v1.rs`, `json.rs`, `tasks.rs` | the dialects of the Unix socket |
 //! | `ws.rs` | the dialects of a WebSocket, and how one is opened |
 //! | `http.rs`, `exchange.rs`, `events.rs` | a line over a few connections of HTTP/1.1; one exchange; events |

@@ -35,6 +35,13 @@ pub static ROUTE_KEYS: &[Key] = &[
     .default_to("[]"),
     Key::new("subject", Kind::Subject, "Where requests of this route go, whatever subject they name.")
         .example("orders.v1.place"),
+    Key::new(
+        "cancel_subject",
+        Kind::Subject,
+        "Where responders are told that a request which was sent is given up: its client took it back or went, \
+         or its time is over.",
+    )
+    .example("orders.v1.cancel"),
     Key::new("operations", Kind::List(&Kind::Choice(OPERATIONS)), "What may be done on this route.")
         .default_to("publish,request,subscribe"),
     Key::new(

@@ -23,6 +23,7 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         patterns: settings.texts(&path("patterns")).into_iter().map(pattern).collect(),
         message_types: settings.texts(&path("message_types")).iter().map(|text| message_type(text)).collect(),
         subject: settings.text_if_set(&path("subject")).map(subject),
+        cancel_subject: settings.text_if_set(&path("cancel_subject")).map(subject),
         operations: settings.texts(&path("operations")).iter().map(|text| operation(text)).collect(),
         allow: settings.texts(&path("allow")).iter().map(|text| principal(text)).collect(),
         timeout: timeout

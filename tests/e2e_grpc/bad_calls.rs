@@ -135,6 +135,18 @@ async fn a_reset_while_waiting_gives_everything_back() {
     gateway.until_metric(permits, 0).await;
     assert_eq!(gateway.count("vanished_total").await, 20);
     connection.expect_echo().await;
+    // So does a session whose client has said all.
+    let (response, mut send) = connection.begin("Session", &[]).await;
+    let asked = question("silent", b"");
+    let said = [&[0x08, 1, 0x12, u8::try_from(asked.len()).unwrap()], &asked[..]].concat();
+    send.send_data(framed(0, &said), true).unwrap();
+    let head = within(response).await.unwrap();
+    gateway.until("in_flight", 1).await;
+    send.send_reset(h2::Reason::CANCEL);
+    // Not by its deadline, which would not count it so.
+    gateway.until("vanished_total", 21).await;
+    gateway.until("in_flight", 0).await;
+    drop(head);
     // And so does a connection that breaks.
     let other = Connection::open(gateway.grpc).await;
     let (_response, mut send) = other.begin("Request", &[]).await;

@@ -20,6 +20,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 const PROTOCOL_ERROR: u32 = 1;
 const FRAME_SIZE_ERROR: u32 = 6;
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -192,7 +193,7 @@ async fn a_head_that_unpacks_to_much_is_refused() {
     let value = "b".repeat(3900);
     let bomb = [&[0x40, 3][..], b"x-b", &[0x7f, 0xbd, 0x1d], value.as_bytes(), &[0xbe; 10_000]].concat();
     let bomb = [head(), bomb].concat();
-    villain.0.write_all(&frame(HEADERS, END_HEADERS, 1, &bomb)).await.unwrap();
+    villain.0.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb)).await.unwrap();
     // It is told so in a head of a few bytes, or the connection ends; either way no call came of it.
     let mut piece = vec![0; 65536];
     let told = within(async {
@@ -209,6 +210,8 @@ async fn a_head_that_unpacks_to_much_is_refused() {
     assert!(answered || villain.0.read(&mut piece).await.is_ok_and(|length| length == 0));
     other.expect_echo().await;
     assert_eq!(gateway.metric(REQUESTS).await, 2, "those of the other client alone");
+    // A call without a message is counted once it is looked at.
+    assert_eq!(gateway.count("protocol_errors_total").await, 0, "the call was looked at");
 }
 
 /// All requests that got as far as the rules.

@@ -8,7 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use contract::{Counter, Error, Gauge, Kind, Message, Outcome, Pattern, Request, Subject};
+use bytes::Bytes;
+use contract::{Counter, Error, Gauge, Headers, Kind, Message, Outcome, Pattern, Request, Subject};
 use tokio::sync::Notify;
 
 use super::Settings;
@@ -17,6 +18,7 @@ use super::mailbox::{Letter, Mailbox};
 use super::posted::Posted;
 use super::slot::Waiting;
 use super::subscription::{Attached, Deliveries, Subscription};
+use crate::backend::cancel::{Cancel, Manner};
 use crate::backend::{Reading, incoming};
 
 /// The broker; cloning shares it.
@@ -117,8 +119,19 @@ impl Broker {
         Ok(())
     }
 
+    /// Tells that a request was given up.
+    pub(super) fn tell(&self, cancel: &Cancel) {
+        let mut headers = Headers::new();
+        cancel.visit(|name, value| {
+            headers.append_past_limits(name, value).expect("an id, a trace and a word are header values");
+        });
+        let told = self.publish(&Posted::ready(&cancel.subject, &headers, &Bytes::new()));
+        let counter = if told.is_ok() { &self.0.meters.cancels } else { &self.0.meters.cancels_failed };
+        counter.increment();
+    }
+
     /// Hands a request to all who listen, and takes the first answer.
-    pub(super) fn request(&self, subject: &Subject, request: &Request) -> Asked {
+    pub(super) fn request(&self, subject: &Subject, request: &Request, manner: Manner) -> Asked {
         let meters = &self.0.meters;
         let posted = Posted::of(subject, request).answerable(meters, self.0.settings.payload_bytes_max);
         if let Err(refusal) = self.check(&posted) {
@@ -142,7 +155,10 @@ impl Broker {
             return Asked::Answered(answer);
         }
         match posted.reply() {
-            Some(handle) if heard => Asked::Waiting(handle.wait()),
+            Some(handle) if heard => {
+                let cancel = Cancel::of(request, posted.id(), manner).map(|cancel| (self.clone(), cancel));
+                Asked::Waiting(handle.wait(cancel))
+            }
             _ => Asked::Answered(Err(Error::new(Kind::NoResponders, "nobody listens on the subject"))),
         }
     }
@@ -300,6 +316,10 @@ pub(super) struct Meters {
     pub(super) dropped: Counter,
     /// Answers to requests that were answered or given up.
     pub(super) late_replies: Counter,
+    /// Cancel messages handed on.
+    pub(super) cancels: Counter,
+    /// Cancel messages that came after the end.
+    pub(super) cancels_failed: Counter,
 }
 
 impl Meters {
@@ -346,6 +366,16 @@ impl Meters {
                 "ipc_gateway_embedded_late_replies_total",
                 "Answers that came after the first one, or after the request was given up",
                 &self.late_replies,
+            ),
+            counter(
+                "ipc_gateway_embedded_cancels_total",
+                "Cancel messages that the embedded broker took",
+                &self.cancels,
+            ),
+            counter(
+                "ipc_gateway_embedded_cancels_failed_total",
+                "Cancel messages that came when the embedded broker was closed",
+                &self.cancels_failed,
             ),
         ]
     }

@@ -27,6 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::broker::{Asked, Broker};
 use self::slot::Waiting;
+use crate::backend::cancel::Manner;
 use crate::backend::{Backend, Health, Reading};
 
 mod broker;
@@ -124,14 +125,14 @@ impl Backend for Embedded {
 
     /// The message is handed on within the call, so that the order of calls is the order of messages; only
     /// the wait for an answer is the future's.
-    fn call(&self, request: Request) -> Answer {
+    fn call_as(&self, request: Request, manner: Manner) -> Answer {
         let broker = &self.0.broker;
         Answer(match &request.target {
             Target::Publish(subject) => {
                 let accepted = broker.publish(&Posted::of(subject, &request));
                 State::Ready(Some(accepted.map(|()| Reply::Accepted)))
             }
-            Target::Request(subject) => match broker.request(subject, &request) {
+            Target::Request(subject) => match broker.request(subject, &request, manner) {
                 Asked::Answered(answer) => State::Ready(Some(answer.map(Reply::Message))),
                 Asked::Waiting(waiting) => State::Waiting(waiting),
             },

@@ -21,6 +21,7 @@ pub struct Posted<'a> {
     subject: &'a Subject,
     payload: &'a Bytes,
     source: Source<'a>,
+    id: OnceCell<RequestId>,
     headers: OnceCell<Headers>,
     delivery: OnceCell<Arc<Delivery>>,
     answer: Option<Answerable<'a>>,
@@ -52,7 +53,7 @@ impl<'a> Posted<'a> {
 
     fn new(subject: &'a Subject, payload: &'a Bytes, source: Source<'a>) -> Self {
         let (headers, delivery) = (OnceCell::new(), OnceCell::new());
-        Self { subject, payload, source, headers, delivery, answer: None }
+        Self { subject, payload, source, id: OnceCell::new(), headers, delivery, answer: None }
     }
 
     /// Makes it a request: an answer of at most `payload_bytes_max` bytes is awaited.
@@ -75,12 +76,17 @@ impl<'a> Posted<'a> {
         match self.source {
             Source::Ready(headers) => headers,
             Source::Request(request) => self.headers.get_or_init(|| {
-                outgoing::list(request, &RequestId::random()).unwrap_or_else(|reason| {
+                outgoing::list(request, &self.id()).unwrap_or_else(|reason| {
                     tracing::error!(%reason, "a message goes out without headers: one of them is none");
                     Headers::new()
                 })
             }),
         }
+    }
+
+    /// The name of the message, drawn when it is first looked at.
+    pub(super) fn id(&self) -> RequestId {
+        *self.id.get_or_init(RequestId::random)
     }
 
     /// The right to answer later, if an answer is awaited.

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use contract::Message;
 use tokio::sync::Notify;
 
-use super::broker::Meters;
+use super::broker::{Broker, Meters};
+use crate::backend::cancel::Cancel;
 
 #[derive(Debug)]
 struct Slot {
@@ -86,9 +87,9 @@ impl ReplyHandle {
     }
 
     /// The receiving end. Make one of a handle.
-    pub(super) fn wait(&self) -> Waiting {
+    pub(super) fn wait(&self, cancel: Option<(Broker, Cancel)>) -> Waiting {
         self.0.meters.waiting.add(1);
-        Waiting(Arc::clone(&self.0))
+        Waiting { slot: Arc::clone(&self.0), cancel }
     }
 
     /// Nobody will wait: what is sent from now on is late.
@@ -100,17 +101,23 @@ impl ReplyHandle {
 
 /// The receiving end of a slot; frees it when dropped.
 #[derive(Debug)]
-pub(super) struct Waiting(Arc<Slot>);
+pub(super) struct Waiting {
+    slot: Arc<Slot>,
+    /// What to say, and where, if it is dropped before the answer came.
+    cancel: Option<(Broker, Cancel)>,
+}
 
 impl Future for Waiting {
     type Output = Message;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Message> {
-        let mut state = self.0.state();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Message> {
+        let Self { slot, cancel } = &mut *self;
+        let mut state = slot.state();
         match &mut *state {
             State::Answered(message) => {
                 let message = std::mem::take(message);
                 *state = State::Closed;
+                *cancel = None;
                 Poll::Ready(message)
             }
             State::Open(waker) => {
@@ -127,9 +134,12 @@ impl Future for Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        *self.0.state() = State::Closed;
-        self.0.released.notify_waiters();
-        self.0.meters.waiting.add(-1);
+        let before = std::mem::replace(&mut *self.slot.state(), State::Closed);
+        self.slot.released.notify_waiters();
+        self.slot.meters.waiting.add(-1);
+        if let (State::Open(_), Some((broker, cancel))) = (before, self.cancel.take()) {
+            broker.tell(&cancel);
+        }
     }
 }
 
@@ -147,7 +157,7 @@ mod tests {
     async fn the_first_answer_is_taken_and_the_rest_are_late() {
         let meters = Arc::new(Meters::default());
         let handle = ReplyHandle::new(&meters, 10);
-        let waiting = handle.wait();
+        let waiting = handle.wait(None);
         assert_eq!(meters.waiting.get(), 1);
         assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
         assert_eq!(handle.send(answer("first")), Ok(()));
@@ -161,7 +171,7 @@ mod tests {
     async fn dropping_the_request_releases_the_responder() {
         let meters = Arc::new(Meters::default());
         let handle = ReplyHandle::new(&meters, 10);
-        let waiting = handle.wait();
+        let waiting = handle.wait(None);
         let responder = tokio::spawn({
             let handle = handle.clone();
             async move { handle.released().await }

@@ -17,6 +17,10 @@ pub(super) struct Counts {
     pub(super) connect_failures: Counter,
     /// Replies whose request had gone.
     pub(super) late_replies: Counter,
+    /// Cancel messages handed to a connection.
+    pub(super) cancels: Counter,
+    /// Cancel messages that the connection did not take at once.
+    pub(super) cancels_failed: Counter,
     /// Second and further replies to one request.
     pub(super) double_replies: Counter,
     /// Messages in an inbox that name no request.

@@ -18,6 +18,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 
 use super::headers;
+use crate::backend::outgoing::RequestId;
 
 /// How long a request may take: as the gateway's route for tasks.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +58,7 @@ impl Direct {
                 origin,
             };
             let message = async_nats::Request::new()
-                .headers(headers::outgoing(&request))
+                .headers(headers::outgoing(&request, &RequestId::random()))
                 .payload(payload)
                 .timeout(Some(TIMEOUT));
             let answer = client.send_request(subject.as_str().to_owned(), message).await;

@@ -6,10 +6,10 @@ use contract::{Headers, Request};
 use crate::backend::incoming;
 use crate::backend::outgoing::{self, Name, RequestId};
 
-/// The headers that go out with a request.
-pub(super) fn outgoing(request: &Request) -> HeaderMap {
+/// The headers that go out with a request under the name `id`.
+pub(super) fn outgoing(request: &Request, id: &RequestId) -> HeaderMap {
     let mut map = HeaderMap::new();
-    outgoing::visit(request, &RequestId::random(), |name, value| {
+    outgoing::visit(request, id, |name, value| {
         let name = match name {
             Name::Own(name) => Ok(HeaderName::from_static(name)),
             Name::Peer(name) => name.parse(),

@@ -6,6 +6,7 @@
 //! | `pool.rs`, `member.rs`, `backoff.rs`, `pace.rs` | which connections there are, how they come back, which one is taken |
 //! | `connect.rs`, `link.rs`, `signals.rs`, `violation.rs` | one connection, from its handshake to its end |
 //! | `inbox.rs`, `ticket.rs`, `reply_id.rs` | the replies of one connection |
+//! | `given_up.rs` | what a responder is told when nobody waits any more |
 //! | `queue.rs` | the bytes that wait to be written on one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
@@ -21,6 +22,7 @@ mod connect;
 mod counts;
 pub mod direct;
 mod feed;
+mod given_up;
 mod headers;
 mod inbox;
 mod link;
@@ -54,6 +56,7 @@ use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 pub use self::check::{OpenError, OpenErrors};
+use self::given_up::GivenUp;
 use self::inbox::{Fault, Purpose, Refusal};
 use self::link::Link;
 use self::pins::Pinned;
@@ -62,6 +65,8 @@ use self::queue::Full;
 pub use self::settings::{
     Address, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
+use super::cancel::{Cancel, Manner};
+use super::outgoing::RequestId;
 use super::{Backend, Health, Reading, incoming};
 
 /// What a plain log level says of the client library: it tells each connect and disconnect, which the pool
@@ -100,9 +105,9 @@ impl Backend for Nats {
 
     /// What can be handed over at once is handed over before this returns, so that the order of calls is the
     /// order of messages; what has to wait queues up in the order of calls, too.
-    fn call(&self, request: Request) -> Answer {
+    fn call_as(&self, request: Request, manner: Manner) -> Answer {
         // Not bounded by the task's budget: a refusal to go on for that reason would lose the order.
-        let mut work = Box::pin(unconstrained(carry_out(self.0.clone(), request)));
+        let mut work = Box::pin(unconstrained(carry_out(self.0.clone(), request, manner)));
         // Nobody waits yet; the first poll of the answer says who does.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Answer(State::Ready(Some(result))),
@@ -157,13 +162,13 @@ impl Future for Answer {
     }
 }
 
-async fn carry_out(pool: Arc<Pool>, request: Request) -> Result<Reply, Error> {
+async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<Reply, Error> {
     if pool.stop.is_cancelled() {
         return Err(pool.unavailable());
     }
     match request.target.clone() {
         Target::Publish(subject) => publish(&pool, request, subject).await,
-        Target::Request(subject) => ask(&pool, request, subject).await,
+        Target::Request(subject) => ask(&pool, request, subject, manner).await,
         Target::Subscribe(pattern) => subscribe::subscribe(pool, pattern).await,
         // The route table turns a message type into a subject; one that has none never gets here.
         Target::Task(kind) => {
@@ -176,13 +181,13 @@ async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Repl
     check_reach(pool, &subject)?;
     let mut pinned = pool.pins.link(&request.origin, pool).await?;
     pool.note_load(&pinned.link);
-    let message = message(&pinned.link, request, &subject, None)?;
+    let message = message(&pinned.link, request, &RequestId::random(), &subject, None)?;
     hand_over(pool, &mut pinned, message, WhenFull::Wait).await?;
     pool.counts.published.increment();
     Ok(Reply::Accepted)
 }
 
-async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
+async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
     let mut pinned = if request.ordered {
         pool.pins.link(&request.origin, pool).await?
@@ -195,10 +200,15 @@ async fn ask(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, E
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
         .map_err(|refusal| refused(pool, refusal))?;
-    let message = message(&pinned.link, request, &subject, Some(ticket.reply_subject()))?;
+    let id = RequestId::random();
+    let cancel = Cancel::of(&request, id, manner);
+    let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
     hand_over(pool, &mut pinned, message, WhenFull::Refuse).await?;
+    let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
     pool.counts.requests.increment();
-    match ticket.await {
+    let answer = ticket.await;
+    given_up.disarm();
+    match answer {
         Ok(reply) => {
             pinned.answered();
             if reply.status == Some(StatusCode::NO_RESPONDERS) {
@@ -229,6 +239,7 @@ fn check_reach(pool: &Pool, subject: &Subject) -> Result<(), Error> {
 fn message(
     link: &Link,
     request: Request,
+    id: &RequestId,
     subject: &Subject,
     reply: Option<Bytes>,
 ) -> Result<OutboundMessage, Error> {
@@ -237,7 +248,7 @@ fn message(
     }
     let subject = subject.to_bytes().try_into().expect("a subject is UTF-8");
     let reply = reply.map(|reply| reply.try_into().expect("an inbox subject is ASCII"));
-    let headers = Some(headers::outgoing(&request));
+    let headers = Some(headers::outgoing(&request, id));
     Ok(OutboundMessage { subject, reply, payload: request.payload, headers })
 }
 

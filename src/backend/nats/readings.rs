@@ -127,6 +127,12 @@ impl Pool {
                 &counts.connect_failures,
             ),
             ("ipc_gateway_nats_late_replies_total", "Replies whose request had gone.", &counts.late_replies),
+            ("ipc_gateway_nats_cancels_total", "Cancel messages handed to NATS.", &counts.cancels),
+            (
+                "ipc_gateway_nats_cancels_failed_total",
+                "Cancel messages that no connection took at once.",
+                &counts.cancels_failed,
+            ),
             (
                 "ipc_gateway_nats_double_replies_total",
                 "Second replies to one request.",

@@ -76,7 +76,7 @@ impl Scripted {
 impl Backend for Scripted {
     type Answer = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
-    fn call(&self, request: Request) -> Self::Answer {
+    fn call_as(&self, request: Request, _: Manner) -> Self::Answer {
         let script = Arc::clone(&self.0);
         Box::pin(async move {
             script.asked.lock().unwrap().push(request);
