@@ -128,6 +128,7 @@ fn a_gateway_that_runs_can_be_measured_too() {
     let responder = command(&["bench-responder", "--servers", &server.url(), "--subject", subject]);
     let mut responder = Running::start(responder);
     let gateway = Gateway::start_with(&["--nats-url", &server.url()]);
+    gateway.until_ready();
     while gateway.run(&["request", subject, "x"]).code != 0 {}
     let mut command = gateway.command(&["bench", "--doors", "direct,unix-v2", "--duration", "100ms"]);
     command.args(["--warmup", "10ms", "--rate", "500/s", "--json", "--nats-url", &server.url()]);

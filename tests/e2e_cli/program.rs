@@ -179,6 +179,14 @@ impl Gateway {
         run(self.command(arguments), b"")
     }
 
+    /// Waits until its backend can be reached: the banner is there before the connections to NATS are.
+    pub(crate) fn until_ready(&self) {
+        let patience = Instant::now() + PATIENCE;
+        while self.run(&["status", "--json", "--interval", "1ms"]).code != 0 {
+            assert!(Instant::now() < patience, "the gateway is not ready within {PATIENCE:?}");
+        }
+    }
+
     /// Its directory, in which subcommands run.
     pub(crate) fn place(&self) -> &TempDir {
         &self.place

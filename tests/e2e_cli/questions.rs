@@ -155,6 +155,7 @@ fn headers_and_the_trace_reach_the_responder() {
     let server = crate::nats_server::NatsServer::start("");
     let listed = ["--set", "http.request_headers=x-*"];
     let gateway = Gateway::start_with(&[&["--nats-url", &server.url()], &listed[..]].concat());
+    gateway.until_ready();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let trace = "0af7651916cd43dd8448eb211c80319c";
     runtime.block_on(async {
@@ -176,8 +177,12 @@ fn headers_and_the_trace_reach_the_responder() {
                 "--traceparent",
                 &traceparent,
             ]);
-            let asking = tokio::task::spawn_blocking(move || run(asking, b""));
-            let request = futures_util::StreamExt::next(&mut requests).await.unwrap();
+            let mut asking = tokio::task::spawn_blocking(move || run(asking, b""));
+            let request = tokio::select! {
+                request = futures_util::StreamExt::next(&mut requests) => request.unwrap(),
+                // Whoever gave up before anybody was asked says why.
+                ran = &mut asking => panic!("{via}: {:?}", ran.unwrap()),
+            };
             let headers = request.headers.unwrap();
             let colours: Vec<_> = headers.get_all("X-Color").map(ToString::to_string).collect();
             assert_eq!(colours, ["blue", "red"], "{via}");

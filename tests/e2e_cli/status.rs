@@ -35,7 +35,7 @@ fn the_pool_is_shown_member_by_member_and_its_loss_is_an_exit_code() {
     let mut server = NatsServer::start("");
     let gateway = Gateway::start_with(&["--nats-url", &server.url()]);
     let look = || gateway.run(&["status", "--json", "--interval", "1ms"]);
-    while look().code != 0 {}
+    gateway.until_ready();
     let text = gateway.run(&["status", "--interval", "1ms"]);
     for part in ["nats: reachable", "connections are up", "connected", "round trip"] {
         assert!(text.text().contains(part), "{part:?} is not in {}", text.text());
