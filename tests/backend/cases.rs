@@ -13,6 +13,7 @@ use contract::{
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use ipc_gateway::backend::Backend;
+use ipc_gateway::backend::cancel::Manner;
 use tokio::time::Instant;
 
 use crate::suite::{Behaviour, Listener, Rig};
@@ -283,6 +284,25 @@ pub(crate) async fn dropping_a_request_frees_its_slot<R: Rig>(rig: &R) {
     assert_eq!(rig.waiting(), 100);
     drop(waiting);
     eventually(|| rig.waiting() == 0).await;
+}
+
+pub(crate) async fn giving_a_request_up_tells_its_responder<R: Rig>(rig: &R) {
+    let (mut listener, mut told) =
+        (rig.listen("suite.long", None).await, rig.listen("suite.told", None).await);
+    let _responder = rig.respond("suite.long", None, Behaviour::silent()).await;
+    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")) };
+    let mut call = Box::pin(rig.backend().call_as(request("suite.long", "x"), manner));
+    let asked = tokio::select! {
+        biased;
+        _ = &mut call => panic!("nobody answers"),
+        asked = listener.hear() => asked,
+    };
+    drop(call);
+    let cancel = told.hear().await;
+    for name in ["Ipc-Gateway-Request-Id", "traceparent"] {
+        assert_eq!(cancel.values(name), asked.values(name), "{name}");
+    }
+    assert_eq!((cancel.values("Ipc-Gateway-Cancel"), cancel.payload.len()), (vec!["cancelled"], 0));
 }
 
 pub(crate) async fn every_plain_listener_hears<R: Rig>(rig: &R) {

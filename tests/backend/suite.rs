@@ -151,6 +151,7 @@ macro_rules! conformance {
             late_replies_are_ignored,
             error_headers_make_failed,
             dropping_a_request_frees_its_slot,
+            giving_a_request_up_tells_its_responder,
             // Publishing.
             every_plain_listener_hears,
             queue_group_hears_once,
