@@ -25,6 +25,9 @@ use tower_service::Service;
 pub use self::budget::Budget;
 use crate::route::{Call, Route};
 
+/// By how much a pause may take longer than asked: tokio's timers round up to the next millisecond.
+const TIMER_GRAIN: Duration = Duration::from_millis(1);
+
 /// How a route's requests are tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetrySettings {
@@ -131,7 +134,7 @@ impl<S> Spare<S> {
             return None;
         }
         let pause = self.settings.pause_max(self.attempts).mul_f64(fastrand::f64());
-        if now + pause >= self.call.request.deadline {
+        if now + pause + TIMER_GRAIN >= self.call.request.deadline {
             return None;
         }
         self.route().retries.spend().then_some(pause)

@@ -115,7 +115,7 @@ async fn no_attempt_begins_after_the_deadline() {
         budget_max: 100,
         ..SETTINGS
     };
-    for _ in 0..50 {
+    for _ in 0..5_000 {
         let call = call(settings);
         let deadline = call.request.deadline;
         let (ended, attempts) = attempts(call, |_| Err(error(Kind::Unavailable))).await;
