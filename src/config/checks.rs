@@ -224,7 +224,10 @@ impl<'a> Checks<'a> {
             self.in_order(&path("payload_bytes_max"), "limits.payload_bytes_max");
             self.rate(&path("rate_per_second"), &path("rate_burst"));
             let empty = |name: &str| self.list(&path(name)).is_some_and(<[Value]>::is_empty);
-            if empty("patterns") && empty("message_types") && super::route_keys::built_in(route).is_none() {
+            if empty("patterns")
+                && empty("message_types")
+                && super::route_keys::ROUTES.built_in(route).is_none()
+            {
                 let problem = Problem::new(format!("routes.{route}"), "is for nothing");
                 self.problems.push(problem.allowed("patterns or message_types"));
             }

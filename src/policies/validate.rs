@@ -14,6 +14,10 @@ impl Policy for Validate {
 
     fn admit(&self, call: &mut Call) -> Result<(), Error> {
         let (request, route) = (&mut call.request, &call.route);
+        if let Some(text) = &route.settings.refuse {
+            // The one refusal that allocates: its text is the operator's, and errors own theirs.
+            return Err(Error::new(Kind::Unsupported, text.to_string()));
+        }
         if !matches!(request.target, Target::Subscribe(_)) {
             let bytes = request.payload.len();
             if bytes > route.settings.payload_bytes_max {
@@ -63,6 +67,17 @@ mod tests {
         assert_eq!(admitted(1, bounds).err(), Some(Kind::Invalid));
         assert!(admitted(2, bounds).is_ok() && admitted(4, bounds).is_ok());
         assert_eq!(admitted(5, bounds).err(), Some(Kind::TooLarge));
+    }
+
+    #[test]
+    fn a_route_that_refuses_says_why_even_of_a_task_without_subject() {
+        let mut settings = testing::route_settings("r", &[]);
+        settings.message_types = vec![contract::MessageType("task_query")];
+        settings.refuse = Some("no such subject".into());
+        let target = Target::Task(contract::MessageType("task_query"));
+        let mut call = testing::call_with(vec![settings], testing::limits(), target);
+        let error = Validate.admit(&mut call).unwrap_err();
+        assert_eq!((error.kind(), error.text()), (Kind::Unsupported, "no such subject"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! a request neither allocates nor looks anything up for it, and a route without one costs a single branch. A new
 //! profile is one file here, one variant, and one word in [`Profile::NAMES`]. Only `services::envelope` asks.
 
+pub mod beamline_admin;
 pub mod beamline_router;
 
 use contract::{Error, Reply, Request};
@@ -16,11 +17,13 @@ pub enum Profile {
     Raw,
     /// The decide requests of the Beamline router, version 1.
     BeamlineRouterV1(beamline_router::Settings),
+    /// The admin requests of the Beamline router, version 1.
+    BeamlineAdminV1,
 }
 
 impl Profile {
     /// The words for them in the configuration.
-    pub const NAMES: &'static [&'static str] = &["raw", beamline_router::NAME];
+    pub const NAMES: &'static [&'static str] = &["raw", beamline_router::NAME, beamline_admin::NAME];
 
     /// Whether payloads pass as they are, so that neither of the others need be asked.
     pub fn is_raw(&self) -> bool {
@@ -33,6 +36,7 @@ impl Profile {
         match self {
             Self::Raw => Ok(()),
             Self::BeamlineRouterV1(settings) => beamline_router::encode(settings, request),
+            Self::BeamlineAdminV1 => beamline_admin::encode(request),
         }
     }
 
@@ -42,6 +46,7 @@ impl Profile {
         match self {
             Self::Raw => answer,
             Self::BeamlineRouterV1(_) => beamline_router::decode(answer),
+            Self::BeamlineAdminV1 => beamline_admin::decode(answer),
         }
     }
 }

@@ -15,10 +15,10 @@ use crate::outside::{DECIDE, Outside, in_front_of_a_router, until_connected};
 const CONTROL: &str = "beamline.demo-router.v1.control";
 
 /// `ipc-gateway demo-router`, there when this is; ends with the value.
-struct Router(Child);
+pub(crate) struct Router(Child);
 
 impl Router {
-    fn start(server: &NatsServer, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &NatsServer, arguments: &[&str]) -> Self {
         let mut child = clean(PROGRAM)
             .args(["demo-router", "--nats", &server.url()])
             .args(arguments)

@@ -2,7 +2,7 @@
 //!
 //! [`ENTRIES`] says it once: `/` shows it, the `OpenAPI` document describes it, and a test walks it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -28,7 +28,9 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::events::{Events, Hall};
 use crate::problem::Refused;
-use crate::{Door, answer, asking, body, openapi};
+use crate::rest::exchange;
+use crate::rest::table::Route;
+use crate::{Door, answer, asking, body};
 
 /// One thing that there is.
 #[derive(Clone, Copy, Debug)]
@@ -72,23 +74,19 @@ const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 pub(crate) fn router<P: Pipeline>(
     door: &Arc<Door<P>>,
     mounted: Router,
-    mounted_entries: &[Entry],
     cors_origins: &[String],
     gzip: bool,
 ) -> Router {
-    let index = index(mounted_entries);
     let mut router = Router::new()
-        .route("/", get(async move || answer::json(StatusCode::OK, index.clone())))
-        .route("/openapi.json", get(async || answer::json(StatusCode::OK, DOCUMENT.clone())))
+        .route("/", get(entries::<P>))
+        .route("/openapi.json", get(document::<P>))
         .route("/v1/request/{subject}", post(request::<P>))
         .route("/v1/publish/{subject}", post(publish::<P>))
         .route("/v1/subscribe/{pattern}", get(subscribe::<P>))
         .route("/v1/subscribe", get(subscribe_to_query::<P>))
+        .fallback(configured::<P>)
         .with_state(Arc::clone(door))
         .merge(mounted)
-        .fallback(async || {
-            Refused::from(Error::new(Kind::NotFound, NOT_HERE)).respond(&TraceContext::start())
-        })
         .method_not_allowed_fallback(async || {
             let error = Error::new(Kind::Unsupported, "this path has another method; see Allow");
             Refused::from(error).with_status(StatusCode::METHOD_NOT_ALLOWED).respond(&TraceContext::start())
@@ -104,15 +102,15 @@ pub(crate) fn router<P: Pipeline>(
     router
 }
 
-const NOT_HERE: &str = "there is no such path; GET / says what there is";
-
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
-
-fn index(mounted: &[Entry]) -> Bytes {
+/// What `GET /` says.
+pub(crate) fn index(mounted: &[Entry], configured: &[Arc<Route>]) -> Bytes {
     let entries = ENTRIES.iter().chain(mounted);
-    let entries: Vec<_> = entries
-        .map(|entry| json!({ "method": entry.method, "path": entry.path, "summary": entry.summary }))
-        .collect();
+    let entries =
+        entries.map(|entry| json!({ "method": entry.method, "path": entry.path, "summary": entry.summary }));
+    let configured = configured.iter().map(
+        |route| json!({ "method": route.method.as_str(), "path": route.endpoint, "summary": route.summary }),
+    );
+    let entries: Vec<_> = entries.chain(configured).collect();
     json!({ "name": "ipc-gateway", "version": env!("CARGO_PKG_VERSION"), "paths": entries })
         .to_string()
         .into()
@@ -134,10 +132,23 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origin)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([RETRY_AFTER])
         .max_age(PREFLIGHT_AGE)
+}
+
+async fn entries<P: Pipeline>(State(door): State<Arc<Door<P>>>) -> Response {
+    answer::json(StatusCode::OK, door.table().index.clone())
+}
+
+async fn document<P: Pipeline>(State(door): State<Arc<Door<P>>>) -> Response {
+    answer::json(StatusCode::OK, door.table().document.clone())
+}
+
+/// What the door has no path of its own for.
+async fn configured<P: Pipeline>(State(door): State<Arc<Door<P>>>, request: Request) -> Response {
+    exchange::serve(&door, request).await
 }
 
 type Named = Result<Path<String>, PathRejection>;
@@ -152,7 +163,7 @@ async fn request<P: Pipeline>(State(door): State<Arc<Door<P>>>, named: Named, re
             }
             Reply::Accepted => Ok(answer::accepted()),
             Reply::Stream(stream) if accepts_events => {
-                Ok(Events::respond(stream, false, &trace, &door.hall()))
+                Ok(Events::respond(stream, false, &trace, &door.hall(), None))
             }
             Reply::Stream(_) => {
                 let text = "the answer is a stream: accept text/event-stream to read it";
@@ -219,13 +230,22 @@ fn invalid(error: SubjectError) -> Refused {
 }
 
 /// Writes the answer, or what went wrong.
-fn settle<P>(door: &Door<P>, answered: Result<Response, Refused>, trace: &TraceContext) -> Response {
+pub(crate) fn settle<P>(
+    door: &Door<P>,
+    answered: Result<Response, Refused>,
+    trace: &TraceContext,
+) -> Response {
     answered.unwrap_or_else(|refused| {
-        if refused.error.kind() == Kind::Malformed {
-            door.gate.meters.protocol_errors_total.increment();
-        }
+        count(door, &refused);
         refused.respond(trace)
     })
+}
+
+/// Counts what broke the protocol.
+pub(crate) fn count<P>(door: &Door<P>, refused: &Refused) {
+    if refused.error.kind() == Kind::Malformed {
+        door.gate.meters.protocol_errors_total.increment();
+    }
 }
 
 /// Sends a request's body.
@@ -263,7 +283,7 @@ async fn listen<P: Pipeline>(
         idempotent: true,
     };
     match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), &parts, trace).await? {
-        Reply::Stream(stream) => Ok(Events::respond(stream, resumed, trace, &door.hall())),
+        Reply::Stream(stream) => Ok(Events::respond(stream, resumed, trace, &door.hall(), None)),
         Reply::Accepted | Reply::Message(_) => {
             Err(Error::new(Kind::Internal, "a subscription was not answered with a stream").into())
         }
@@ -271,14 +291,14 @@ async fn listen<P: Pipeline>(
 }
 
 /// What the headers of a request ask for.
-struct Asked {
-    headers: Headers,
-    timeout: Option<Duration>,
-    idempotent: bool,
+pub(crate) struct Asked {
+    pub(crate) headers: Headers,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) idempotent: bool,
 }
 
 /// Calls the pipeline. Hyper drops this future when the peer goes away, and with it all that the request holds.
-async fn call<P: Pipeline>(
+pub(crate) async fn call<P: Pipeline>(
     door: &Door<P>,
     target: Target,
     asked: Asked,
@@ -339,7 +359,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 impl<P> Door<P> {
-    fn hall(&self) -> Hall<'_> {
+    pub(crate) fn hall(&self) -> Hall<'_> {
         Hall {
             drain: &self.gate.drain,
             keep_alive: self.event_keep_alive,

@@ -13,6 +13,7 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+mod identity;
 mod limits;
 mod log;
 mod metrics;
@@ -48,6 +49,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &nats::SECTION,
     &embedded::SECTION,
     &hub::SECTION,
+    &identity::SECTION,
     &limits::SECTION,
     &breaker::SECTION,
     &retry::SECTION,
