@@ -200,6 +200,9 @@ async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) ->
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
         .map_err(|refusal| refused(pool, refusal))?;
+    if manner.skips_acknowledgements {
+        ticket.skip_acknowledgements();
+    }
     let id = RequestId::random();
     let cancel = Cancel::of(&request, id, manner);
     let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
