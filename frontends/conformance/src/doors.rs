@@ -175,6 +175,7 @@ pub static DOORS: &[Door] = &[
             ("1,000 pipelined", ONE_WAY),
             ("answers out of order", ONE_WAY),
             ("order of publishes", ONE_WAY),
+            ("responder told of a cancel", ONE_WAY),
         ],
     },
     Door {
