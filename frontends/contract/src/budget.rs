@@ -3,9 +3,13 @@
 //! One counter for the process, because memory is one thing: a limit per connection times a limit on
 //! connections is either too small to be useful or too large to protect. A [`Charge`] gives its bytes back
 //! when dropped, so no path can forget to.
+//!
+//! Two watermarks below the limit say when to refuse new work: from the high one on, until the low one is reached
+//! again. What is left above them is for the work that is going on. Between the two nothing changes, so that a
+//! gateway near its limit does not flap.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A shared, bounded count of bytes. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -15,12 +19,75 @@ pub struct ByteBudget(Arc<Counts>);
 struct Counts {
     used: AtomicUsize,
     bytes_max: usize,
+    high: AtomicUsize,
+    low: AtomicUsize,
+    pressed: AtomicBool,
+    pressed_total: AtomicU64,
+    released_total: AtomicU64,
 }
 
 impl ByteBudget {
-    /// A budget of `bytes_max` bytes.
+    /// A budget of `bytes_max` bytes, pressed when it is spent.
     pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Counts { used: AtomicUsize::new(0), bytes_max }))
+        Self(Arc::new(Counts {
+            used: AtomicUsize::new(0),
+            bytes_max,
+            high: AtomicUsize::new(bytes_max),
+            low: AtomicUsize::new(bytes_max.saturating_sub(1)),
+            pressed: AtomicBool::new(false),
+            pressed_total: AtomicU64::new(0),
+            released_total: AtomicU64::new(0),
+        }))
+    }
+
+    /// Sets the watermarks, in percent of the limit.
+    pub fn set_watermarks(&self, high_percent: usize, low_percent: usize) {
+        let share = |percent: usize| (self.0.bytes_max / 100).saturating_mul(percent.min(100));
+        self.0.high.store(share(high_percent).max(1), Ordering::Relaxed);
+        self.0.low.store(share(low_percent.min(high_percent)), Ordering::Relaxed);
+    }
+
+    /// Whether new work is to be refused: from the high watermark on, until the low one is reached again. Looking
+    /// is what turns it over.
+    pub fn is_pressed(&self) -> bool {
+        let (counts, used) = (&*self.0, self.used());
+        // Relaxed, like all here: nobody reads other memory by what this says.
+        if counts.pressed.load(Ordering::Relaxed) {
+            if used > counts.low.load(Ordering::Relaxed) {
+                return true;
+            }
+            if counts.pressed.swap(false, Ordering::Relaxed) {
+                counts.released_total.fetch_add(1, Ordering::Relaxed);
+            }
+            return false;
+        }
+        if used < counts.high.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !counts.pressed.swap(true, Ordering::Relaxed) {
+            counts.pressed_total.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Times that it became pressed.
+    pub fn pressed_total(&self) -> u64 {
+        self.0.pressed_total.load(Ordering::Relaxed)
+    }
+
+    /// Times that it was pressed and is not any more.
+    pub fn released_total(&self) -> u64 {
+        self.0.released_total.load(Ordering::Relaxed)
+    }
+
+    /// The bytes from which on it is pressed.
+    pub fn high_bytes(&self) -> usize {
+        self.0.high.load(Ordering::Relaxed)
+    }
+
+    /// The bytes at which it is not pressed any more.
+    pub fn low_bytes(&self) -> usize {
+        self.0.low.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` if they fit; `None` when they would pass the limit. Never waits.
@@ -81,6 +148,12 @@ impl Charge {
         self.bytes -= back;
     }
 
+    /// Another charge of `bytes` to the same budget, even past the limit.
+    #[must_use]
+    pub fn another(&self, bytes: usize) -> Self {
+        self.budget.charge_always(bytes)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -118,6 +191,21 @@ mod tests {
         assert!(budget.charge(1).is_none());
         drop(charge);
         assert!(budget.charge(10).is_some());
+    }
+
+    #[test]
+    fn between_the_watermarks_nothing_changes() {
+        let budget = ByteBudget::new(1000);
+        budget.set_watermarks(80, 50);
+        let mut charge = budget.charge(799).unwrap();
+        assert!(!budget.is_pressed());
+        assert!(charge.grow(1) && budget.is_pressed());
+        charge.shrink(299);
+        assert!(budget.is_pressed(), "501 bytes are above the low watermark");
+        charge.shrink(1);
+        assert!(!budget.is_pressed());
+        assert!(charge.grow(299) && !budget.is_pressed(), "799 bytes are below the high watermark");
+        assert_eq!((budget.pressed_total(), budget.released_total()), (1, 1));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{ByteBudget, Origin, Pipeline};
+use contract::{ByteBudget, Handshake, Origin, Pipeline};
 use hyper::Request;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
@@ -114,13 +114,13 @@ impl<P> Clone for Serving<P> {
 
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve<S>(self, stream: S, origin: Arc<Origin>, _place: Place)
+    pub(crate) async fn serve<S>(self, stream: S, origin: Arc<Origin>, _place: Place, handshake: Handshake)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { door, answers, bounds } = self;
         let (pulse, drain) = (Pulse::default(), door.gate.drain.clone());
-        let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters));
+        let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters), handshake);
         let (beat, budget) = (pulse.clone(), door.gate.budget.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let answering = beat.answering();
