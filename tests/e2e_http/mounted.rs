@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use contract::{
-    Address, Admission, Authenticate, ByteBudget, DoorMeters, Drain, Error, Frontend, Gate, Identity, Kind, Method,
-    Pipeline, Presented, Reply, Timeouts,
+    Address, Admission, Authenticate, ByteBudget, DoorMeters, Drain, Error, Frontend, Gate, Identity, Kind,
+    Method, Pipeline, Presented, Reply, Timeouts,
 };
 use http_door::{Entry, HttpDoor, Mount, Peer, Router, Settings};
 use hyper_util::rt::TokioIo;

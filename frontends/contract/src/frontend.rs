@@ -11,7 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{Admission, ByteBudget, Handshake, Kind, DoorMeters, Drain, Error, Identity, Origin, Presented, Reply, Request};
+use crate::{
+    Admission, ByteBudget, DoorMeters, Drain, Error, Handshake, Identity, Kind, Origin, Presented, Reply,
+    Request,
+};
 
 /// The pipeline as a door sees it: always ready, because *refusal is an answer, not a wait*. Implemented by
 /// every service of this shape.
@@ -178,7 +181,7 @@ mod tests {
         struct Nobody;
         impl Authenticate for Nobody {
             fn authenticate(&self, _: &Presented) -> Result<Identity, Error> {
-                Err(Error::new(crate::Kind::Unauthenticated, "nobody"))
+                Err(Error::new(Kind::Unauthenticated, "nobody"))
             }
         }
         let gate = Gate {

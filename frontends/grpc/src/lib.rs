@@ -35,7 +35,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Address, BindError, Error, Frontend, Gate, Handshake, Kind, Origin, Pipeline, Presented, ServeError, UnixPeer,
+    Address, BindError, Error, Frontend, Gate, Handshake, Kind, Origin, Pipeline, Presented, ServeError,
+    UnixPeer,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};

@@ -78,12 +78,7 @@ pub(crate) struct Watched<S> {
 
 impl<S> Watched<S> {
     /// Watches `stream`; the time for its hello begins now.
-    pub(crate) fn new(
-        stream: S,
-        patience: Patience,
-        meters: Arc<DoorMeters>,
-        handshake: Handshake,
-    ) -> Self {
+    pub(crate) fn new(stream: S, patience: Patience, meters: Arc<DoorMeters>, handshake: Handshake) -> Self {
         Self {
             stream,
             meters,

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use contract::{
-    Admission, Authenticate, ByteBudget, Drain, Error, Frontend, Gate, Identity, Message, Method, Presented, Reply,
-    Request, Subject, Timeouts,
+    Admission, Authenticate, ByteBudget, Drain, Error, Frontend, Gate, Identity, Message, Method, Presented,
+    Reply, Request, Subject, Timeouts,
 };
 use ipc::{Settings, UnixSocket};
 use wire::binary::client::say;
