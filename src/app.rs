@@ -4,6 +4,7 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod recovery;
 mod reload;
 
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{Address, ByteBudget, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,8 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
+    /// Ends when it is dropped.
+    _watching: JoinSet<()>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -125,8 +128,10 @@ impl Gateway {
         }));
 
         registry.show_rules(&handle)?;
-        let budget = ByteBudget::new(config.limits.memory_bytes_max);
-        registry.show_budget(&budget)?;
+        let load = Arc::clone(&handle.load().load);
+        registry.show_load(&load)?;
+        let admission = Admission::new(config.limits.handshakes_max);
+        registry.show_admission(&admission)?;
         let drain = Drain::spread_over(config.drain_spread);
         registry.show_drain(&drain)?;
         let authenticate =
@@ -137,7 +142,8 @@ impl Gateway {
                 authenticate: Arc::new(authenticate),
                 drain: drain.clone(),
                 meters: Arc::default(),
-                budget,
+                budget: load.memory.clone(),
+                admission,
                 timeouts: Timeouts { max: config.limits.timeout_max },
             },
             registry: registry.clone(),
@@ -167,6 +173,8 @@ impl Gateway {
             addresses.push((door.name, door.address));
             doors.spawn(door.serving);
         }
+        let mut watching = JoinSet::new();
+        watching.spawn(recovery::watch(backend.clone(), load));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -186,6 +194,7 @@ impl Gateway {
             admin_stop,
             doors,
             admin: admin_task,
+            _watching: watching,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -338,6 +347,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         calls_max: config.limits.calls_max,
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
+        load: config.limits.load,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))

@@ -13,6 +13,7 @@ use crate::policies::authorize::Authorize;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
+use crate::policies::overload::Overload;
 use crate::policies::rate_limit::RateLimit;
 use crate::policies::trace::Trace;
 use crate::policies::validate::Validate;
@@ -36,6 +37,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Validate))
         // Peer, then route, then total: peer first, or one abuser drains everyone.
         .layer(Enforce(RateLimit))
+        // Before anything is held for it: while memory is short, new work only makes it shorter.
+        .layer(Enforce(Overload))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.

@@ -9,6 +9,7 @@ use contract::{
 };
 use tokio::time::Instant;
 
+use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
@@ -72,6 +73,7 @@ pub(crate) fn limits() -> Limits {
         calls_max: 1024,
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
     }
 }
 

@@ -55,7 +55,7 @@ impl Arrived {
 
     fn grow(&self, bytes: usize) -> bool {
         let mut charge = self.charge.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = charge.grow(bytes);
+        let fits = charge.grow_message(bytes);
         // The decoder reads on only while it lacks a whole message, so it never holds more. What is counted beyond
         // that are fields that nobody knows, dropped when their message was decoded.
         let beyond = charge.bytes().saturating_sub(self.bytes_max);
@@ -128,7 +128,8 @@ mod tests {
         assert_eq!(budget.used(), 13);
         let share = arrived.take(6);
         assert_eq!((budget.used(), share.bytes()), (8, 6));
-        let status = body(b"12345678", &arrived).frame().await.unwrap().unwrap_err();
+        // More than what always fits.
+        let status = body(&[b'x'; contract::SMALL_BYTES], &arrived).frame().await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable);
         drop(share);
         assert_eq!(budget.used(), 2);

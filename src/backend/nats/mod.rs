@@ -52,6 +52,7 @@ use async_nats::{PublishError, StatusCode};
 use bytes::Bytes;
 use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
@@ -117,6 +118,14 @@ impl Backend for Nats {
 
     fn health(&self) -> Health {
         self.0.health()
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes()
     }
 
     fn readings(&self) -> Vec<Reading> {
