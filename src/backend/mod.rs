@@ -26,6 +26,7 @@ pub mod outgoing;
 /// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
 ///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
 ///   the responder's headers say that its answer is an error.
+/// - An acknowledgement of a JetStream stream is no answer where [`Manner::skips_acknowledgements`] says so.
 /// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
 ///   the backend and the stream's reader; what does not fit is told as a gap with its count.
 /// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.
