@@ -91,7 +91,8 @@ impl<B: Backend> Service<Call> for Carry<B> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let manner = Manner { cancel_subject: call.route.settings.cancel_subject.clone() };
+        let settings = &call.route.settings;
+        let manner = Manner { cancel_subject: settings.cancel_subject.clone(), replies: settings.replies };
         self.0.call_as(call.request, manner)
     }
 }
