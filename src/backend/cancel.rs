@@ -21,6 +21,11 @@ pub struct Manner {
     pub cancel_subject: Option<Subject>,
     /// How many messages may answer; `None` is one.
     pub replies: Option<ReplyBounds>,
+    /// Whether a JetStream acknowledgement of the request is no answer to it ([`incoming::is_acknowledgement`]):
+    /// it is counted, and the wait goes on.
+    ///
+    /// [`incoming::is_acknowledgement`]: super::incoming::is_acknowledgement
+    pub skips_acknowledgements: bool,
 }
 
 /// Why a request was given up.

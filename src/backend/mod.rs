@@ -27,6 +27,7 @@ pub mod replies;
 /// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
 ///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
 ///   the responder's headers say that its answer is an error.
+/// - An acknowledgement of a JetStream stream is no answer where [`Manner::skips_acknowledgements`] says so.
 /// - With [`Manner::replies`] a `Request` may be answered by [`Reply::Stream`] instead, if its first message says that
 ///   further ones follow. It ends with the last one, with `failed` if a message of it is an error, `too_large` over
 ///   the bounds, `timed_out` after silence, `slow_consumer`, or `unavailable` when the connection is lost; it has no

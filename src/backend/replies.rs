@@ -187,7 +187,7 @@ impl<T: Responder> Replies<T> {
         if let (None, Some(came)) = (&state.end, state.came) {
             // Whoever reads may not have looked in time; when a message came does not depend on who looks.
             if let Some(end) = self.overdue(came, now) {
-                self.end(state, end);
+                Self::end(state, end);
                 return false;
             }
         }
@@ -197,7 +197,7 @@ impl<T: Responder> Replies<T> {
         let part = match read {
             Ok((message, more)) => Part { message, more },
             Err(error) => {
-                self.end(state, End::Failed(Some(error)));
+                Self::end(state, End::Failed(Some(error)));
                 return true;
             }
         };
@@ -217,7 +217,7 @@ impl<T: Responder> Replies<T> {
             None
         };
         if let Some(end) = broken {
-            self.end(state, end);
+            Self::end(state, end);
             return true;
         }
         let more = part.more;
@@ -228,19 +228,19 @@ impl<T: Responder> Replies<T> {
             drop(state);
             wake(reader);
         } else {
-            self.end(state, End::Complete);
+            Self::end(state, End::Complete);
         }
         true
     }
 
     /// Ends it with an error of the backend's own: the responder has nothing to be told.
     pub(crate) fn fail(&self, error: Error) {
-        self.end(self.lock(), End::Failed(Some(error)));
+        Self::end(self.lock(), End::Failed(Some(error)));
     }
 
     /// Ends it because nothing more can come; the reader's [`Source::lost`] says why.
     pub(crate) fn lose(&self) {
-        self.end(self.lock(), End::Lost);
+        Self::end(self.lock(), End::Lost);
     }
 
     fn overdue(&self, came: Instant, now: Instant) -> Option<End> {
@@ -254,7 +254,7 @@ impl<T: Responder> Replies<T> {
     }
 
     /// The first end counts.
-    fn end(&self, mut state: MutexGuard<'_, State<T>>, end: End) {
+    fn end(mut state: MutexGuard<'_, State<T>>, end: End) {
         if state.end.is_some() {
             return;
         }
@@ -278,13 +278,13 @@ impl<T: Responder> Replies<T> {
                 state.bytes -= part.bytes();
                 Poll::Ready(First::Only(part.message))
             }
-            None => match &mut state.end {
-                Some(end) => Poll::Ready(First::Nothing(end.error())),
-                None => {
-                    state.reader = Some(context.waker().clone());
-                    Poll::Pending
+            None => {
+                if let Some(end) = &mut state.end {
+                    return Poll::Ready(First::Nothing(end.error()));
                 }
-            },
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
         }
     }
 
@@ -309,7 +309,7 @@ impl<T: Responder> Replies<T> {
         if let (None, Some(came)) = (&state.end, state.came)
             && let Some(end) = self.overdue(came, Instant::now())
         {
-            self.end(state, end);
+            Self::end(state, end);
         }
     }
 
@@ -331,14 +331,14 @@ impl<T: Responder> Replies<T> {
                 End::Cancelled.name()
             }
             None => {
-                self.end(state, End::Cancelled);
+                Self::end(state, End::Cancelled);
                 End::Cancelled.name()
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // What a panic elsewhere can leave behind is a queue that is one part behind its counts, which only end it early.
+        // A panic elsewhere can only leave counts that are ahead of the queue, which ends early then.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

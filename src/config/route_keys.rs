@@ -97,7 +97,8 @@ pub static ROUTE_KEYS: &[Key] = &[
         "replies_max",
         Kind::Int { min: 1, max: 1_000_000, unit: "messages, 1 = one answer only" },
         "Messages that may answer one request: above 1 its answers are streams where the responder says that more \
-         follow, and only clients that can take a stream may ask.",
+         follow, and only clients that can take a stream may ask. What waits for a slow client is bounded as any \
+         listener's queue.",
     )
     .default_to("1"),
     Key::new(

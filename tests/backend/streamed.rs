@@ -16,13 +16,14 @@ const BOUNDS: ReplyBounds = ReplyBounds {
     messages_max: 10_000,
     bytes_max: 1 << 30,
     gap: Duration::from_secs(30),
-    total: Duration::from_secs(60),
+    total: Duration::from_mins(1),
     queue_messages_max: 2000,
     queue_bytes_max: 1 << 20,
 };
 
 async fn ask(rig: &impl Rig, subject: &str, replies: Option<ReplyBounds>) -> Result<Reply, Error> {
-    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")), replies };
+    let manner =
+        Manner { cancel_subject: Some(Subject::from_static("suite.told")), replies, ..Manner::default() };
     rig.backend().call_as(request(subject, "x"), manner).await
 }
 

@@ -93,6 +93,8 @@ pub(crate) struct Behaviour {
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     /// The payload of the answer; `None` sends the request's back.
     pub(crate) payload: Option<Bytes>,
+    /// What it sends before the answer.
+    pub(crate) before: Option<&'static str>,
     /// How many answers it sends beyond the first.
     pub(crate) more: usize,
     /// Answers with so many messages instead, numbered from 0, all but the last saying that more follow.
@@ -128,8 +130,10 @@ impl Behaviour {
             return Vec::new();
         }
         if self.parts == 0 {
+            let before = self.before.map(|text| (self.headers.clone(), Bytes::from_static(text.as_bytes())));
             let payload = self.payload.clone().unwrap_or_else(|| asked.clone());
-            return vec![(self.headers.clone(), payload); 1 + self.more];
+            let answers = std::iter::repeat_n((self.headers.clone(), payload), 1 + self.more);
+            return before.into_iter().chain(answers).collect();
         }
         let part = |number: usize| {
             let more = (number + 1 < self.parts || self.unfinished).then_some(("Ipc-Gateway-More", "1"));
@@ -178,6 +182,7 @@ macro_rules! conformance {
             thousand_concurrent_requests_do_not_mix,
             double_replies_are_ignored,
             late_replies_are_ignored,
+            acknowledgements_of_streams_are_skipped_where_asked,
             error_headers_make_failed,
             dropping_a_request_frees_its_slot,
             giving_a_request_up_tells_its_responder,

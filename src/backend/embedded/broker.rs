@@ -16,7 +16,7 @@ use super::Settings;
 use super::interest::Interests;
 use super::mailbox::{Letter, Mailbox};
 use super::posted::Posted;
-use super::slot::{Asker, Streamed, Waiting};
+use super::slot::{Asker, Streamed, Terms, Waiting};
 use super::subscription::{Attached, Deliveries, Subscription};
 use crate::backend::cancel::{Cancel, Manner};
 use crate::backend::replies::{Reader, Replies, ReplyBounds, ReplyMeters};
@@ -146,14 +146,15 @@ impl Broker {
         if let Some(bounds) = manner.replies {
             return self.request_many(subject, request, manner, bounds);
         }
-        let meters = &self.0.meters;
-        let posted = Posted::of(subject, request).answerable(meters, self.0.settings.payload_bytes_max, None);
+        let (meters, skips) = (&self.0.meters, manner.skips_acknowledgements);
+        let posted = Posted::of(subject, request).answerable(meters, self.terms(&manner, None));
         if let Err(refusal) = self.check(&posted) {
             return Asked::Answered(Err(refusal));
         }
         let mut first = None;
         let heard = self.hand_out(&posted, |answer| match answer {
             Ok(None) => {}
+            Ok(Some(message)) if skips && incoming::is_acknowledgement(&message.payload) => {}
             _ if first.is_some() => meters.late_replies.increment(),
             Ok(Some(message)) => first = Some(self.accept(message)),
             Err(panic) => {
@@ -183,13 +184,15 @@ impl Broker {
     ) -> Asked {
         let replies = Replies::new(bounds);
         let payload_bytes_max = self.0.settings.payload_bytes_max;
-        let answers = Some(Arc::clone(&replies));
-        let posted = Posted::of(subject, request).answerable(&self.0.meters, payload_bytes_max, answers);
+        let skips = manner.skips_acknowledgements;
+        let terms = self.terms(&manner, Some(Arc::clone(&replies)));
+        let posted = Posted::of(subject, request).answerable(&self.0.meters, terms);
         if let Err(refusal) = self.check(&posted) {
             return Asked::Answered(Err(refusal));
         }
         let heard = self.hand_out(&posted, |answer| match answer {
             Ok(None) => {}
+            Ok(Some(message)) if skips && incoming::is_acknowledgement(&message.payload) => {}
             Ok(Some(message)) if message.payload.len() > payload_bytes_max => replies.fail(too_large()),
             Ok(Some(message)) => {
                 if !replies.push(message.headers, message.payload) {
@@ -207,6 +210,14 @@ impl Broker {
                 Asked::Many(Reader::new(replies, meters, subject.clone(), handle.read()))
             }
             _ => Asked::Answered(Err(no_responders())),
+        }
+    }
+
+    fn terms(&self, manner: &Manner, replies: Option<Arc<Replies<Asker>>>) -> Terms {
+        Terms {
+            payload_bytes_max: self.0.settings.payload_bytes_max,
+            skips_acknowledgements: manner.skips_acknowledgements,
+            replies,
         }
     }
 

@@ -22,9 +22,17 @@ struct Slot {
     state: Mutex<State>,
     released: Notify,
     meters: Arc<Meters>,
-    payload_bytes_max: usize,
-    /// Where answers go, if there may be many.
-    replies: Option<Arc<Replies<Asker>>>,
+    terms: Terms,
+}
+
+/// Which answers are taken.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) payload_bytes_max: usize,
+    /// Whether the acknowledgement of a stream is none.
+    pub(super) skips_acknowledgements: bool,
+    /// Where they go, if there may be many.
+    pub(super) replies: Option<Arc<Replies<Asker>>>,
 }
 
 #[derive(Debug)]
@@ -57,22 +65,21 @@ pub enum NotTaken {
 }
 
 impl ReplyHandle {
-    pub(super) fn new(
-        meters: &Arc<Meters>,
-        payload_bytes_max: usize,
-        replies: Option<Arc<Replies<Asker>>>,
-    ) -> Self {
+    pub(super) fn new(meters: &Arc<Meters>, terms: Terms) -> Self {
         let (state, released) = (Mutex::new(State::Open(None)), Notify::new());
-        Self(Arc::new(Slot { state, released, meters: Arc::clone(meters), payload_bytes_max, replies }))
+        Self(Arc::new(Slot { state, released, meters: Arc::clone(meters), terms }))
     }
 
-    /// Answers the request. Where many may answer, all but the last say so by the header [`incoming::MORE`].
+    /// Answers the request; the acknowledgement of a stream may be no answer ([`Manner`](crate::backend::cancel::Manner)).
+    /// Where many may answer, all but the last say so by the header [`incoming::MORE`].
     pub fn send(&self, answer: Message) -> Result<(), NotTaken> {
-        if answer.payload.len() > self.0.payload_bytes_max {
+        if answer.payload.len() > self.0.terms.payload_bytes_max {
             return Err(NotTaken::TooLarge);
         }
-        if let Some(replies) = &self.0.replies {
-            if replies.push(answer.headers, answer.payload) {
+        if let Some(replies) = &self.0.terms.replies {
+            let skipped =
+                self.0.terms.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload);
+            if skipped || replies.push(answer.headers, answer.payload) {
                 return Ok(());
             }
             self.0.meters.late_replies.increment();
@@ -83,6 +90,9 @@ impl ReplyHandle {
             self.0.meters.late_replies.increment();
             return Err(NotTaken::Late);
         };
+        if self.0.terms.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload) {
+            return Ok(());
+        }
         let waker = waker.take();
         *state = State::Answered(answer);
         drop(state);
@@ -210,6 +220,10 @@ mod tests {
 
     use super::*;
 
+    fn terms(payload_bytes_max: usize) -> Terms {
+        Terms { payload_bytes_max, skips_acknowledgements: false, replies: None }
+    }
+
     fn answer(text: &'static str) -> Message {
         Message { payload: Bytes::from_static(text.as_bytes()), ..Message::default() }
     }
@@ -217,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_answer_is_taken_and_the_rest_are_late() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10, None);
+        let handle = ReplyHandle::new(&meters, terms(10));
         let waiting = handle.wait(None);
         assert_eq!(meters.waiting.get(), 1);
         assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
@@ -231,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_request_releases_the_responder() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10, None);
+        let handle = ReplyHandle::new(&meters, terms(10));
         let waiting = handle.wait(None);
         let responder = tokio::spawn({
             let handle = handle.clone();

@@ -204,6 +204,9 @@ async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
         .map_err(|refusal| refused(&pool, refusal))?;
+    if manner.skips_acknowledgements {
+        ticket.skip_acknowledgements();
+    }
     let replies = manner.replies.map(Replies::new);
     if let Some(replies) = &replies {
         ticket.bring_to(replies);

@@ -42,7 +42,7 @@ const BOUNDS: ReplyBounds = ReplyBounds {
     messages_max: 1000,
     bytes_max: 1 << 20,
     gap: Duration::from_secs(5),
-    total: Duration::from_secs(60),
+    total: Duration::from_mins(1),
     queue_messages_max: 100,
     queue_bytes_max: 1 << 16,
 };

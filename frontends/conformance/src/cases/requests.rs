@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ipc_gateway::client::Say;
 
-use crate::ground::{Fault, Ground, ask, check, reply};
+use crate::ground::{Fault, Ground, ask, check, delivery, reply};
 
 /// JSON, so that every door can carry it.
 pub(super) const PAYLOAD: &[u8] = br#"{"task":"measure","n":[1,2.5,"\u00e9"]}"#;
@@ -28,6 +28,13 @@ pub(super) async fn maximal(ground: &mut Ground) -> Result<(), Fault> {
 
 /// The responder sees the payload byte for byte, and so does the peer what comes back.
 async fn echoes(ground: &mut Ground, payload: Bytes) -> Result<(), Fault> {
+    if ground.door.only_listens() {
+        let mut line = ground.subscribed().await?;
+        ground.broker.publish(&ground.subject, payload.clone()).await;
+        let (subject, _, got) = delivery(&mut line).await?;
+        check(subject == ground.subject, || format!("the subject is {subject}"))?;
+        return check(got == payload, || format!("{} other bytes came", got.len()));
+    }
     let mut ear = ground.echo().await;
     let mut line = ground.line().await?;
     let (_, back) = reply(ask(&mut line, 1, &Say::Request(ground.call(payload.clone()))).await?)?;
@@ -48,17 +55,24 @@ pub(super) async fn headers_to_the_responder(ground: &mut Ground) -> Result<(), 
 }
 
 pub(super) async fn headers_of_the_answer(ground: &mut Ground) -> Result<(), Fault> {
-    ground
-        .respond(|seen| {
-            Some(crate::broker::Answer {
-                headers: vec![("X-Reply", "yes")],
-                payload: seen.payload.clone(),
-                ..Default::default()
+    const HEADERS: &[(&str, &str)] = &[("X-Reply", "yes")];
+    let headers = if ground.door.only_listens() {
+        let mut line = ground.subscribed().await?;
+        ground.broker.publish_with(&ground.subject, HEADERS, Bytes::from_static(PAYLOAD)).await;
+        delivery(&mut line).await?.1
+    } else {
+        ground
+            .respond(|seen| {
+                Some(crate::broker::Answer {
+                    headers: HEADERS.to_vec(),
+                    payload: seen.payload.clone(),
+                    ..Default::default()
+                })
             })
-        })
-        .await;
-    let mut line = ground.line().await?;
-    let (headers, _) = reply(ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?)?;
+            .await;
+        let mut line = ground.line().await?;
+        reply(ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?)?.0
+    };
     let found = headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("x-reply") && &**value == "yes");
     check(found, || format!("the headers are {headers:?}"))
 }

@@ -10,6 +10,15 @@ use crate::broker::Answer;
 use crate::ground::{Fault, Ground, answer, ask, check, failed, reply};
 
 pub(super) async fn cancel(ground: &mut Ground) -> Result<(), Fault> {
+    if ground.door.only_listens() {
+        let line = ground.subscribed().await?;
+        check(ground.streams() == 1, || "no stream is open".to_owned())?;
+        drop(line);
+        while ground.streams() != 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        return Ok(());
+    }
     let mut ear = ground.respond(|_| None).await;
     let mut line = ground.line().await?;
     line.say(1, &Say::Request(ground.call(PAYLOAD))).map_err(|failure| failure.to_string())?;
@@ -35,11 +44,18 @@ pub(super) async fn shared_limit(ground: &mut Ground) -> Result<(), Fault> {
     call.subject.clone_from(&ground.subject);
     reply(ask(&mut spending, 1, &Say::Request(call)).await?)?;
     let mut line = ground.line().await?;
-    let what = ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?;
+    let what = ask(&mut line, 1, &ground.question(PAYLOAD)).await?;
     failed(what, Kind::RateLimited, Outcome::NotSent).map(drop)
 }
 
 pub(super) async fn drain(ground: &mut Ground) -> Result<(), Fault> {
+    if ground.door.only_listens() {
+        let mut line = ground.subscribed().await?;
+        let stopped = tokio::spawn(ground.stop(Duration::from_secs(20)));
+        failed(answer(&mut line, 1).await?, Kind::Draining, Outcome::NotSent)?;
+        stopped.await.map_err(|error| error.to_string())?;
+        return check(ground.line().await.is_err(), || "a stopped gateway lets somebody in".to_owned());
+    }
     let mut ear = ground
         .respond(|seen| {
             Some(Answer {
