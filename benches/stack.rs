@@ -92,6 +92,7 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        replies: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
@@ -131,6 +132,7 @@ fn request(origin: &Arc<Origin>, payload: &bytes::Bytes) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

@@ -97,6 +97,7 @@ impl<B: Backend> Service<Call> for Carry<B> {
         let settings = &call.route.settings;
         let manner = Manner {
             cancel_subject: settings.cancel_subject.clone(),
+            replies: settings.replies,
             skips_acknowledgements: settings.profile.skips_acknowledgements(),
         };
         self.0.call_as(call.request, manner)

@@ -14,6 +14,7 @@ use contract::{
 use tokio::time::Instant;
 
 use crate::adaptive::{AdaptiveLimit, AdaptiveSettings};
+use crate::backend::replies::ReplyBounds;
 use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
@@ -81,6 +82,8 @@ pub struct RouteSettings {
     pub streams_max: Option<usize>,
     /// What bounds the queue of each of its streams, and what happens when it is full.
     pub queue: QueueBounds,
+    /// How many messages may answer a request of it, and how; `None` is one.
+    pub replies: Option<ReplyBounds>,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
     /// When its circuit opens; `None` is never.
@@ -309,6 +312,7 @@ fn no_route() -> RouteSettings {
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
+        replies: None,
         headers: Vec::new(),
         breaker: None,
         retry: None,

@@ -102,6 +102,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["X-Tenant".to_owned()],
+        replies: None,
         profile: Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
@@ -167,6 +168,7 @@ fn request(target: &Target, origin: &Arc<Origin>, payload: &'static [u8]) -> Req
         deadline: received + Duration::from_secs(30),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

@@ -44,3 +44,5 @@ mod router;
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
+#[path = "e2e_nats/streamed.rs"]
+mod streamed;

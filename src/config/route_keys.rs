@@ -93,6 +93,28 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
     )
     .example("1048576"),
+    Key::new(
+        "replies_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "messages, 1 = one answer only" },
+        "Messages that may answer one request: above 1 its answers are streams where the responder says that more \
+         follow, and only clients that can take a stream may ask. What waits for a slow client is bounded as any \
+         listener's queue.",
+    )
+    .default_to("1"),
+    Key::new(
+        "replies_bytes_max",
+        Kind::Int { min: 1024, max: 1 << 40, unit: "bytes" },
+        "Bytes of all messages of such an answer.",
+    )
+    .default_to("67108864"),
+    Key::new("reply_gap_timeout_ms", TIMEOUT_MS, "Longest silence between two messages of such an answer.")
+        .default_to("5000"),
+    Key::new(
+        "replies_timeout_ms",
+        Kind::Int { min: 100, max: 86_400_000, unit: "ms" },
+        "Longest time from the request to the last message of such an answer; timeout_ms is for its first.",
+    )
+    .default_to("60000"),
     Key::new("breaker_enabled", Kind::Bool, "Whether it has a breaker, instead of breaker.enabled.")
         .example("false"),
     Key::new(
