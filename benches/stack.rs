@@ -91,6 +91,7 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,

@@ -39,6 +39,7 @@ pub mod permits;
 pub mod pipeline;
 pub mod policies;
 pub mod policy;
+pub mod pressure;
 pub mod profiles;
 pub mod route;
 pub mod rules;

@@ -30,7 +30,11 @@ impl Permits {
 
     /// Takes one, or none when the limit is reached. Never waits, never allocates.
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.limit.load(Ordering::Relaxed);
+        self.take_below(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// Takes one if fewer than `limit` are out, whatever the limit of all is. Never waits, never allocates.
+    pub fn take_below(self: &Arc<Self>, limit: usize) -> Option<Permit> {
         let more = |used| (used < limit).then(|| used + 1);
         // Relaxed: the count guards a number, it publishes no other memory.
         self.used
