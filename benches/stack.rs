@@ -93,6 +93,7 @@ fn handle() -> Handle {
             budget_max: 10,
         }),
         replies: None,
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,

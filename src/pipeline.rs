@@ -10,6 +10,7 @@ use tower_service::Service;
 use crate::backend::Backend;
 use crate::backend::cancel::Manner;
 use crate::policies::authorize::Authorize;
+use crate::policies::backpressure::Backpressure;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
@@ -39,6 +40,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(RateLimit))
         // Before anything is held for it: while memory is short, new work only makes it shorter.
         .layer(Enforce(Overload))
+        // What a responder said that it will not take now; before a permit is taken for it.
+        .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.

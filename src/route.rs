@@ -19,6 +19,7 @@ use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
+use crate::pressure::{Pressure, PressureSettings};
 use crate::profiles::Profile;
 use crate::rules::Rules;
 use crate::services::retry::{Budget, RetrySettings};
@@ -92,6 +93,8 @@ pub struct RouteSettings {
     pub retry: Option<RetrySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
+    /// Where its responder is asked for its pressure, and what is made of it; `None` is not at all.
+    pub pressure: Option<PressureSettings>,
     /// What stands between its clients and its responder.
     pub profile: Profile,
 }
@@ -159,6 +162,8 @@ pub struct Route {
     pub retries: Arc<Budget>,
     /// The limit that follows the latency, kept across reloads.
     pub adaptive: Arc<AdaptiveLimit>,
+    /// What is known of its responder's pressure, kept across reloads.
+    pub pressure: Arc<Pressure>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -184,6 +189,7 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
             calls: permits(before.map(|route| &route.calls), calls_max),
@@ -317,6 +323,7 @@ fn no_route() -> RouteSettings {
         breaker: None,
         retry: None,
         adaptive: None,
+        pressure: None,
         profile: Profile::Raw,
     }
 }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::load::{Load, LoadSettings};
 use crate::metrics::RouteMeters;
@@ -90,22 +91,34 @@ impl Rules {
 
 /// The one handle to the rules in force. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<ArcSwap<Rules>>);
+pub struct Handle(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    rules: ArcSwap<Rules>,
+    swapped: watch::Sender<()>,
+}
 
 impl Handle {
     /// A handle to `rules`.
     pub fn new(rules: Rules) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(rules)))
+        Self(Arc::new(InForce { rules: ArcSwap::from_pointee(rules), swapped: watch::Sender::new(()) }))
     }
 
     /// The rules in force now.
     pub fn load(&self) -> Arc<Rules> {
-        self.0.load_full()
+        self.0.rules.load_full()
     }
 
     /// Puts other rules in force; requests under way keep theirs.
     pub fn swap(&self, rules: Rules) {
-        self.0.store(Arc::new(rules));
+        self.0.rules.store(Arc::new(rules));
+        self.0.swapped.send_replace(());
+    }
+
+    /// Tells of each swap from now on; several may be told as one.
+    pub fn swaps(&self) -> watch::Receiver<()> {
+        self.0.swapped.subscribe()
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use contract::{
     Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request,
-    Target, TraceContext, UnixPeer,
+    Subject, Target, TraceContext, UnixPeer,
 };
 use tokio::time::Instant;
 
 use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
+use crate::pressure::PressureSettings;
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
 
@@ -61,7 +62,22 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         breaker: None,
         retry: None,
         adaptive: None,
+        pressure: None,
         profile: crate::profiles::Profile::Raw,
+    }
+}
+
+/// A responder that is asked every two seconds and believed for ten.
+pub(crate) fn pressure_settings() -> PressureSettings {
+    PressureSettings {
+        subject: Subject::from_static("status"),
+        interval: Duration::from_secs(2),
+        absent_interval: Duration::from_mins(1),
+        timeout: Duration::from_secs(1),
+        believed: Duration::from_secs(10),
+        warning_percent: 50,
+        retry_after_max: Duration::from_mins(1),
+        recovery: Duration::from_secs(4),
     }
 }
 

@@ -36,6 +36,8 @@ mod circuits;
 mod faults;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/pressure.rs"]
+mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
 #[path = "e2e_nats/router.rs"]

@@ -165,6 +165,7 @@ impl<'a> Checks<'a> {
         self.in_order("limits.memory_low_percent", "limits.memory_high_percent");
         self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
         self.in_order("concurrency.calls_min", "concurrency.calls_start");
+        self.in_order("backpressure.interval_ms", "backpressure.believed_ms");
         self.rate("limits.rate_per_second", "limits.rate_burst");
         self.rate("limits.peer_rate_per_second", "limits.peer_rate_burst");
     }

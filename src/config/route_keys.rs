@@ -158,6 +158,14 @@ pub static ROUTE_KEYS: &[Key] = &[
     )
     .example("true"),
     Key::new(
+        "backpressure_subject",
+        Kind::Subject,
+        "Where its responder is asked how much it can take. Not set: nowhere.",
+    )
+    .example("orders.v1.status.backpressure"),
+    Key::new("backpressure_enabled", Kind::Bool, "Whether it is asked, instead of backpressure.enabled.")
+        .example("false"),
+    Key::new(
         "headers",
         Kind::List(&Kind::Header),
         "Headers that a peer may pass on; * stands for every one that is not reserved.",
@@ -216,6 +224,9 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("operations", "request"),
             ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
+            // What a router that decides some tens a second can answer within the five seconds.
+            ("calls_max", "128"),
+            ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
             ("profile", "beamline-router-v1"),
         ],

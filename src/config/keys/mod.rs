@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod backpressure;
 pub(super) mod breaker;
 mod concurrency;
 mod drain;
@@ -52,6 +53,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &backpressure::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,
