@@ -16,6 +16,7 @@ use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
+use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::profiles::Profile;
@@ -92,6 +93,8 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        replies: None,
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
@@ -109,6 +112,7 @@ fn handle() -> Handle {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
     };
     let (registry, kinds) = (Registry::new(false), kinds());
     Handle::new(Rules::new(vec![route], limits, None, |name| RouteMeters::new(&registry, name, &kinds)))
@@ -130,6 +134,7 @@ fn request(origin: &Arc<Origin>, payload: &bytes::Bytes) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

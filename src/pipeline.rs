@@ -10,9 +10,11 @@ use tower_service::Service;
 use crate::backend::Backend;
 use crate::backend::cancel::Manner;
 use crate::policies::authorize::Authorize;
+use crate::policies::backpressure::Backpressure;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
+use crate::policies::overload::Overload;
 use crate::policies::rate_limit::RateLimit;
 use crate::policies::trace::Trace;
 use crate::policies::validate::Validate;
@@ -36,6 +38,10 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Validate))
         // Peer, then route, then total: peer first, or one abuser drains everyone.
         .layer(Enforce(RateLimit))
+        // Before anything is held for it: while memory is short, new work only makes it shorter.
+        .layer(Enforce(Overload))
+        // What a responder said that it will not take now; before a permit is taken for it.
+        .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
@@ -91,7 +97,12 @@ impl<B: Backend> Service<Call> for Carry<B> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let manner = Manner { cancel_subject: call.route.settings.cancel_subject.clone() };
+        let settings = &call.route.settings;
+        let manner = Manner {
+            cancel_subject: settings.cancel_subject.clone(),
+            replies: settings.replies,
+            skips_acknowledgements: settings.profile.skips_acknowledgements(),
+        };
         self.0.call_as(call.request, manner)
     }
 }

@@ -38,6 +38,8 @@ mod circuits;
 mod faults;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/pressure.rs"]
+mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
 #[path = "e2e_nats/router.rs"]
@@ -46,3 +48,5 @@ mod router;
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
+#[path = "e2e_nats/streamed.rs"]
+mod streamed;

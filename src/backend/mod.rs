@@ -8,6 +8,7 @@
 use std::future::Future;
 
 use contract::{Error, Reply, Request};
+use tokio::sync::watch;
 
 use self::cancel::Manner;
 pub use crate::metrics::Reading;
@@ -17,6 +18,7 @@ pub mod embedded;
 pub mod incoming;
 pub mod nats;
 pub mod outgoing;
+pub mod replies;
 
 /// Carries requests out.
 ///
@@ -26,6 +28,11 @@ pub mod outgoing;
 /// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
 ///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
 ///   the responder's headers say that its answer is an error.
+/// - An acknowledgement of a JetStream stream is no answer where [`Manner::skips_acknowledgements`] says so.
+/// - With [`Manner::replies`] a `Request` may be answered by [`Reply::Stream`] instead, if its first message says that
+///   further ones follow. It ends with the last one, with `failed` if a message of it is an error, `too_large` over
+///   the bounds, `timed_out` after silence, `slow_consumer`, or `unavailable` when the connection is lost; it has no
+///   gaps, and the outcome of all but `failed` is unknown. Dropped or cut off, it is told of as below.
 /// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
 ///   the backend and the stream's reader; what does not fit is told as a gap with its count.
 /// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.
@@ -46,6 +53,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How it is now; cheap enough for every probe.
     fn health(&self) -> Health;
+
+    /// Whether requests can be carried out now; as [`Health::reachable`].
+    fn is_reachable(&self) -> bool {
+        self.health().reachable
+    }
+
+    /// Told when [`Self::is_reachable`] may be another than before. Nobody ever tells where it cannot change.
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
 
     /// What to show of it when metrics are read.
     fn readings(&self) -> Vec<Reading>;

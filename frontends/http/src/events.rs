@@ -45,6 +45,7 @@ const BATCH_MESSAGES: usize = 256;
 /// The body of an answer that is a stream.
 pub(crate) struct Events {
     stream: Option<DeliveryStream>,
+    of: Of,
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     drain: Drain,
     keep_alive: Duration,
@@ -65,6 +66,17 @@ pub(crate) struct Manner {
     pub(crate) sent: Sent,
 }
 
+/// What a stream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A subscription.
+    Subscription,
+    /// A subscription whose client has been here before: what it missed nobody knows.
+    Resumed,
+    /// A request, whose answer is finished when the gateway stops.
+    Request,
+}
+
 /// What a stream of events needs of its door.
 #[derive(Debug)]
 pub(crate) struct Hall<'a> {
@@ -75,22 +87,22 @@ pub(crate) struct Hall<'a> {
 }
 
 impl Events {
-    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is
-    /// subscribed. `resumed` is whether the client has been here before: what it missed nobody knows.
+    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is there.
     pub(crate) fn respond(
         stream: DeliveryStream,
-        resumed: bool,
+        of: Of,
         trace: &TraceContext,
         hall: &Hall<'_>,
         manner: Option<Box<Manner>>,
     ) -> Response {
         let mut opening = String::from(": open\n\n");
-        if resumed {
+        if of == Of::Resumed {
             gap(&mut opening, None);
         }
         hall.meters.streams.add(1);
         let events = Self {
             stream: Some(stream),
+            of,
             leave: Box::pin(hall.drain.leave()),
             drain: hall.drain.clone(),
             keep_alive: hall.keep_alive,
@@ -185,7 +197,7 @@ impl HttpBody for Events {
             return Poll::Ready(None);
         }
         let mut text = String::new();
-        if self.leave.as_mut().poll(context).is_ready() {
+        if self.of != Of::Request && self.leave.as_mut().poll(context).is_ready() {
             self.end();
             let wait = self.drain.retry_after();
             let _ = write!(text, "retry: {}\n\n", wait.as_millis());
@@ -319,7 +331,8 @@ mod tests {
                 meters: &self.meters,
             };
             let stream = DeliveryStream::new(events);
-            Events::respond(stream, resumed, &TraceContext::start(), &hall, None).into_body()
+            let of = if resumed { Of::Resumed } else { Of::Subscription };
+            Events::respond(stream, of, &TraceContext::start(), &hall, None).into_body()
         }
     }
 

@@ -26,7 +26,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::events::{Events, Hall};
+use crate::events::{Events, Hall, Of};
 use crate::problem::Refused;
 use crate::rest::exchange;
 use crate::rest::table::Route;
@@ -157,18 +157,18 @@ async fn request<P: Pipeline>(State(door): State<Arc<Door<P>>>, named: Named, re
     let trace = asking::trace(request.headers());
     let accepts_events = accepts_events(request.headers());
     let answered = async {
-        match send(&door, Target::Request(subject(named)?), request, &trace).await? {
+        let sent = send(&door, Target::Request(subject(named)?), request, &trace).await;
+        match sent.map_err(|refused| not_acceptable(refused, accepts_events))? {
             Reply::Message(message) => {
                 Ok(answer::message(message, &door.response_headers, &door.gate.budget))
             }
             Reply::Accepted => Ok(answer::accepted()),
             Reply::Stream(stream) if accepts_events => {
-                Ok(Events::respond(stream, false, &trace, &door.hall(), None))
+                Ok(Events::respond(stream, Of::Request, &trace, &door.hall(), None))
             }
             Reply::Stream(_) => {
-                let text = "the answer is a stream: accept text/event-stream to read it";
-                let error = Error::new(Kind::Unsupported, text).with_outcome(Outcome::Unknown);
-                Err(Refused::from(error).with_status(StatusCode::NOT_ACCEPTABLE))
+                let error = Error::new(Kind::Unsupported, STREAM).with_outcome(Outcome::Unknown);
+                Err(not_acceptable(error.into(), false))
             }
         }
     };
@@ -216,6 +216,18 @@ async fn subscribe_to_query<P: Pipeline>(
     settle(&door, answered, &trace)
 }
 
+/// What is told to a client that does not accept the stream that came.
+pub(crate) const STREAM: &str = "the answer is a stream: accept text/event-stream to read it";
+
+/// The status of HTTP (RFC 9110, section 15.5.7) where only what the client accepts stands in the way.
+pub(crate) fn not_acceptable(refused: Refused, accepts_events: bool) -> Refused {
+    let is_about_streams = [STREAM, contract::Request::PARTS_NEEDED].contains(&refused.error.text());
+    if is_about_streams && !accepts_events {
+        return refused.with_status(StatusCode::NOT_ACCEPTABLE);
+    }
+    refused
+}
+
 fn malformed(text: &'static str) -> Refused {
     Error::new(Kind::Malformed, text).into()
 }
@@ -261,10 +273,11 @@ async fn send<P: Pipeline>(
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: asking::idempotent(&parts.headers)?,
+        parts: accepts_events(&parts.headers),
     };
     let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
     let (payload, charge) = body::read(body, bounds, &door.gate.budget).await?;
-    call(door, target, asked, (payload, Some(charge)), &parts, trace).await
+    call(door, target, asked, (payload, Some(charge)), origin(&parts), trace).await
 }
 
 /// Subscribes. A body of such a request means nothing and is not read.
@@ -276,14 +289,15 @@ async fn listen<P: Pipeline>(
 ) -> Result<Response, Refused> {
     let pattern = Pattern::parse(name?).map_err(invalid)?;
     let (parts, _) = request.into_parts();
-    let resumed = parts.headers.contains_key("last-event-id");
+    let of = if parts.headers.contains_key("last-event-id") { Of::Resumed } else { Of::Subscription };
     let asked = Asked {
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: true,
+        parts: false,
     };
-    match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), &parts, trace).await? {
-        Reply::Stream(stream) => Ok(Events::respond(stream, resumed, trace, &door.hall(), None)),
+    match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), origin(&parts), trace).await? {
+        Reply::Stream(stream) => Ok(Events::respond(stream, of, trace, &door.hall(), None)),
         Reply::Accepted | Reply::Message(_) => {
             Err(Error::new(Kind::Internal, "a subscription was not answered with a stream").into())
         }
@@ -295,6 +309,8 @@ pub(crate) struct Asked {
     pub(crate) headers: Headers,
     pub(crate) timeout: Option<Duration>,
     pub(crate) idempotent: bool,
+    /// Whether an answer of many messages can be told.
+    pub(crate) parts: bool,
 }
 
 /// Calls the pipeline. Hyper drops this future when the peer goes away, and with it all that the request holds.
@@ -303,11 +319,10 @@ pub(crate) async fn call<P: Pipeline>(
     target: Target,
     asked: Asked,
     (payload, _charge): (Bytes, Option<Charge>),
-    parts: &Parts,
+    origin: &Arc<Origin>,
     trace: &TraceContext,
 ) -> Result<Reply, Refused> {
     let received = Instant::now();
-    let origin = parts.extensions.get::<Arc<Origin>>().expect("every connection has an origin");
     let request = contract::Request {
         target,
         headers: asked.headers,
@@ -316,6 +331,7 @@ pub(crate) async fn call<P: Pipeline>(
         deadline: door.gate.deadline(received, asked.timeout),
         idempotent: asked.idempotent,
         ordered: false,
+        parts: asked.parts,
         queue: None,
         trace: trace.clone(),
         origin: Arc::clone(origin),
@@ -324,6 +340,11 @@ pub(crate) async fn call<P: Pipeline>(
     let outcome = door.gate.pipeline.clone().call(request).await;
     waiting.answered = true;
     Ok(outcome?)
+}
+
+/// Who is at the other end.
+pub(crate) fn origin(parts: &Parts) -> &Arc<Origin> {
+    parts.extensions.get::<Arc<Origin>>().expect("every connection has an origin")
 }
 
 /// Counts a request until it is answered or its peer has gone.
@@ -350,7 +371,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Whether the client says that it reads event streams. `*/*` does not: it is said by who reads one answer.
-fn accepts_events(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {
         let kind = range.split(';').next().unwrap_or_default().trim_ascii();

@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod backpressure;
 pub(super) mod breaker;
 mod concurrency;
 mod drain;
@@ -54,6 +55,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &backpressure::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,

@@ -88,8 +88,6 @@ members! {
     Answer {
         ok = "ok",
         error = "error",
-        stream = "stream",
-        seq = "seq",
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::request::Parts;
 use axum::response::Response;
 use bytestring::ByteString;
 use contract::{
@@ -23,9 +22,9 @@ use super::path;
 use super::source::{Given, Source, malformed};
 use super::table::{AnswerRule, BodyRule, Found, Route, Table, Token};
 use super::template::{Missing, lacking};
-use crate::events::{Events, Manner};
+use crate::events::{Events, Manner, Of};
 use crate::problem::Refused;
-use crate::routes::{Asked, call, settle};
+use crate::routes::{Asked, STREAM, accepts_events, call, not_acceptable, origin, settle};
 use crate::{Door, answer, asking, body};
 
 const NOT_HERE: &str = "there is no such path; GET / says what there is";
@@ -44,13 +43,12 @@ pub(crate) async fn serve<P: Pipeline>(door: &Door<P>, request: Request) -> Resp
         Found::Nothing => return Refused::from(Error::new(Kind::NotFound, NOT_HERE)).respond(&trace),
     };
     let (parts, body) = request.into_parts();
-    let origin = parts.extensions.get::<Arc<Origin>>().expect("every connection has an origin");
     let mut sent = Sent {
-        origin: Arc::clone(origin),
+        origin: Arc::clone(origin(&parts)),
         query: path::query(parts.uri.query().unwrap_or_default()),
         table,
         path: parameters,
-        parts,
+        headers: parts.headers,
         body: Bytes::new(),
     };
     let answered = if allow.is_none() {
@@ -75,13 +73,13 @@ pub(crate) async fn serve<P: Pipeline>(door: &Door<P>, request: Request) -> Resp
 }
 
 /// A request as it came.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Sent {
     origin: Arc<Origin>,
     table: Arc<Table>,
     path: Vec<String>,
     query: Result<Vec<(String, String)>, path::Malformed>,
-    parts: Parts,
+    headers: HeaderMap,
     /// As far as it was read.
     body: Bytes,
 }
@@ -96,7 +94,7 @@ impl Given for Sent {
     }
 
     fn headers(&self) -> &HeaderMap {
-        &self.parts.headers
+        &self.headers
     }
 
     fn identity(&self) -> &Identity {
@@ -124,12 +122,15 @@ impl Route {
         let Some(operation) = self.operation else { return self.stand(door, sent) };
         let filter = self.filter_value.as_ref().map(|source| self.text(source, sent)).transpose()?;
         let target = self.target(operation, sent)?;
+        let is_request = operation == Operation::Request;
+        let asked_parts = is_request && accepts_events(&sent.headers);
         let safe = matches!(self.method, Method::GET | Method::PUT | Method::DELETE);
         let mut asked = Asked {
-            headers: door.request_headers.take(&sent.parts.headers)?,
-            timeout: asking::timeout(&sent.parts.headers)?,
+            headers: door.request_headers.take(&sent.headers)?,
+            timeout: asking::timeout(&sent.headers)?,
             // RFC 9110, 9.2.2, unless the client says otherwise.
-            idempotent: asking::said_idempotent(&sent.parts.headers)?.unwrap_or(safe),
+            idempotent: asking::said_idempotent(&sent.headers)?.unwrap_or(safe),
+            parts: asked_parts,
         };
         self.add_headers(&mut asked.headers, sent)?;
         let (payload, charge) = match &self.body {
@@ -145,18 +146,24 @@ impl Route {
             }
             BodyRule::Passed | BodyRule::Empty => (Bytes::new(), None),
         };
-        let reply = call(door, target, asked, (payload, charge), &sent.parts, trace).await?;
-        match reply {
+        let reply = call(door, target, asked, (payload, charge), &sent.origin, trace).await;
+        match reply
+            .map_err(|refused| if is_request { not_acceptable(refused, asked_parts) } else { refused })?
+        {
             Reply::Message(message) => self.message(door, message),
             Reply::Accepted => self.built(sent),
-            Reply::Stream(stream) if operation == Operation::Subscribe => {
-                let resumed = sent.parts.headers.contains_key("last-event-id");
-                let manner = Manner { route: Arc::clone(self), filter, sent: sent.share() };
-                Ok(Events::respond(stream, resumed, trace, &door.hall(), Some(Box::new(manner))))
+            Reply::Stream(stream) if !is_request || asked_parts => {
+                let of = match operation {
+                    Operation::Subscribe if sent.headers.contains_key("last-event-id") => Of::Resumed,
+                    Operation::Subscribe => Of::Subscription,
+                    Operation::Request | Operation::Publish => Of::Request,
+                };
+                let manner = Manner { route: Arc::clone(self), filter, sent: sent.clone() };
+                Ok(Events::respond(stream, of, trace, &door.hall(), Some(Box::new(manner))))
             }
             Reply::Stream(_) => {
-                let text = "the answer is a stream, which this path does not offer";
-                Err(Error::new(Kind::Unsupported, text).with_outcome(Outcome::Unknown).into())
+                let error = Error::new(Kind::Unsupported, STREAM).with_outcome(Outcome::Unknown);
+                Err(not_acceptable(error.into(), false))
             }
         }
     }
@@ -262,23 +269,5 @@ impl Route {
                 .map_err(|error| Error::new(Kind::Invalid, format!("the header {name}: {error}")))?;
         }
         Ok(())
-    }
-}
-
-impl Sent {
-    /// What an error at the end of a stream may ask of it: the body is none.
-    fn share(&self) -> Self {
-        Self {
-            origin: Arc::clone(&self.origin),
-            table: Arc::clone(&self.table),
-            path: self.path.clone(),
-            query: self.query.clone(),
-            parts: {
-                let mut parts = Request::new(()).into_parts().0;
-                parts.headers = self.parts.headers.clone();
-                parts
-            },
-            body: Bytes::new(),
-        }
     }
 }
