@@ -11,6 +11,7 @@ use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::{Bucket, Peers};
 use crate::route::{Rate, RouteSettings, RouteTable};
+use crate::services::idempotency::{Bounds, Entries};
 
 /// The rules in force, with the state that belongs to them.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Rules {
     pub calls: Arc<Permits>,
     /// Streams open over all routes, kept across reloads.
     pub streams: Arc<Permits>,
+    /// Requests with keys over all routes, kept across reloads.
+    pub idempotency: Arc<Entries>,
 }
 
 /// Limits over all routes.
@@ -46,6 +49,8 @@ pub struct Limits {
     pub streams_max: usize,
     /// A subject prefix of the backend's own that no peer may name, besides the reserved ones.
     pub inbox_prefix: String,
+    /// What is kept of requests with keys.
+    pub idempotency: Bounds,
 }
 
 impl Rules {
@@ -63,11 +68,13 @@ impl Rules {
             peers: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.peers)),
             calls: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.calls)),
             streams: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.streams)),
+            idempotency: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.idempotency)),
             limits,
         };
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
+        rules.idempotency.set_bounds(rules.limits.idempotency);
         rules
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::metrics::{Registry, RouteMeters};
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
+use crate::services::idempotency::Bounds;
 
 /// The origin of an identity, by the Unix-socket door.
 pub(crate) fn origin(identity: Identity) -> Arc<Origin> {
@@ -57,6 +58,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         headers: vec!["*".to_owned()],
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
         profile: crate::profiles::Profile::Raw,
     }
@@ -72,6 +74,7 @@ pub(crate) fn limits() -> Limits {
         calls_max: 1024,
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -80,7 +83,7 @@ pub(crate) fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Targ
     let rules = Arc::new(Rules::new(routes, limits, None, meters));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    Call { request, route, rules, attempt_due: None }
+    Call { request, route, rules, attempt_due: None, sent_once: false }
 }
 
 /// A call on a route that offers everything.
@@ -100,7 +103,7 @@ pub(crate) fn measured_call(target: Target) -> (Registry, Call) {
     let rules = Arc::new(Rules::new(routes, limits(), None, |route| meters_of(&registry, route)));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    (registry, Call { request, route, rules, attempt_due: None })
+    (registry, Call { request, route, rules, attempt_due: None, sent_once: false })
 }
 
 fn registry() -> Registry {

@@ -28,7 +28,7 @@ impl Policy for Validate {
                 .with_outcome(Outcome::NotSent));
         }
         if !request.headers.is_empty() {
-            request.headers.retain(|name, _| route.passes(name));
+            request.headers.retain(|name, _| route.takes(name));
         }
         request.deadline = request.deadline.min(request.received + route.settings.timeout);
         Ok(())

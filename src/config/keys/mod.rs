@@ -13,6 +13,7 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+pub(super) mod idempotency;
 mod limits;
 mod log;
 mod metrics;
@@ -52,6 +53,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,
