@@ -136,7 +136,9 @@ impl Gateway {
         let (rules, old_names) = (handle.clone(), config.metrics_old_names);
         registry.readings(Box::new(move || {
             let mut readings = readable.readings();
-            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
+            let rules = rules.load();
+            readings.extend(metrics::recovery::readings(&rules, old_names));
+            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
             readings
         }));
 
@@ -375,6 +377,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
         load: config.limits.load,
+        idempotency: config.idempotency.bounds,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))

@@ -24,6 +24,7 @@ use ipc_gateway::pressure::{News, PressureSettings};
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -116,6 +117,10 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             open: Duration::from_secs(5),
             probes: 3,
         }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
+        }),
         retry: Some(RetrySettings {
             attempts_max: 2,
             attempt_timeout: Some(Duration::from_secs(1)),
@@ -155,6 +160,7 @@ fn limits() -> Limits {
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 

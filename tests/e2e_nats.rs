@@ -36,6 +36,8 @@ mod cancels;
 mod circuits;
 #[path = "e2e_nats/faults.rs"]
 mod faults;
+#[path = "e2e_nats/idempotency.rs"]
+mod idempotency;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
 #[path = "e2e_nats/pressure.rs"]

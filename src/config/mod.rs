@@ -19,6 +19,7 @@ mod family;
 mod file;
 mod grpc_door;
 mod http;
+mod idempotency;
 mod key;
 mod keys;
 mod nats;
@@ -52,6 +53,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use grpc_door::Grpc;
 pub use http::Http;
+pub use idempotency::Idempotency;
 pub use key::{Key, OldName};
 pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -91,6 +93,8 @@ pub struct Config {
     pub hub: Hub,
     /// Limits over all doors.
     pub limits: Limits,
+    /// What is kept of requests with keys.
+    pub idempotency: Idempotency,
     /// The admin listener.
     pub admin: Admin,
     /// How long everybody is served on after the signal to stop, with readiness false.
@@ -159,6 +163,7 @@ impl Config {
             embedded: Embedded::from_resolved(settings),
             hub: Hub::from_resolved(settings),
             limits: Limits::from_resolved(settings),
+            idempotency: Idempotency::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_pause: settings.millis("drain.pause_ms"),
             drain_grace: settings.millis("drain.grace_ms"),

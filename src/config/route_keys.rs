@@ -6,6 +6,7 @@
 use super::family::{BuiltIn, Family};
 use super::key::{Key, same};
 use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
+use super::keys::idempotency::WINDOW_MS;
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
 use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
@@ -159,6 +160,19 @@ pub static ROUTE_KEYS: &[Key] = &[
     )
     .example("1000"),
     Key::new(
+        "idempotency",
+        Kind::Bool,
+        "Whether it looks at idempotency keys: what comes under one is executed once, and answered with what came of \
+         it.",
+    )
+    .default_to("false"),
+    Key::new(
+        "idempotency_window_ms",
+        WINDOW_MS,
+        "How long an answer is kept under its key, instead of idempotency.window_ms.",
+    )
+    .example("600000"),
+    Key::new(
         "calls_adaptive",
         Kind::Bool,
         "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
@@ -234,6 +248,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltIn] = &[
             ("calls_max", "128"),
             ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
+            ("idempotency", "true"),
             ("profile", "beamline-router-v1"),
         ],
         old_names: &[

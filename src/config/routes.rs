@@ -50,6 +50,7 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         headers: settings.texts(&path("headers")),
         breaker: route_rules::breaker(settings, name),
         retry: route_rules::retry(settings, name),
+        idempotency: route_rules::idempotency(settings, name),
         adaptive: route_rules::adaptive(settings, name, calls_max),
         pressure: route_rules::pressure(settings, name),
         profile: profile(settings, name),

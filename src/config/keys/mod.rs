@@ -14,6 +14,7 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+pub(super) mod idempotency;
 mod identity;
 mod limits;
 mod log;
@@ -56,6 +57,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &retry::SECTION,
     &concurrency::SECTION,
     &backpressure::SECTION,
+    &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,
