@@ -4,6 +4,7 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod recovery;
 mod reload;
 
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{Address, ByteBudget, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,8 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
+    /// Ends when it is dropped.
+    _watching: JoinSet<()>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -127,8 +130,10 @@ impl Gateway {
         }));
 
         registry.show_rules(&handle)?;
-        let budget = ByteBudget::new(config.limits.memory_bytes_max);
-        registry.show_budget(&budget)?;
+        let load = Arc::clone(&handle.load().load);
+        registry.show_load(&load)?;
+        let admission = Admission::new(config.limits.handshakes_max);
+        registry.show_admission(&admission)?;
         let drain = Drain::spread_over(config.drain_spread);
         registry.show_drain(&drain)?;
         let authenticate =
@@ -139,7 +144,8 @@ impl Gateway {
                 authenticate: Arc::new(authenticate),
                 drain: drain.clone(),
                 meters: Arc::default(),
-                budget,
+                budget: load.memory.clone(),
+                admission,
                 timeouts: Timeouts { max: config.limits.timeout_max },
             },
             registry: registry.clone(),
@@ -169,6 +175,8 @@ impl Gateway {
             addresses.push((door.name, door.address));
             doors.spawn(door.serving);
         }
+        let mut watching = JoinSet::new();
+        watching.spawn(recovery::watch(backend.clone(), load));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -188,6 +196,7 @@ impl Gateway {
             admin_stop,
             doors,
             admin: admin_task,
+            _watching: watching,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -341,6 +350,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
         idempotency: config.idempotency.bounds,
+        load: config.limits.load,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))

@@ -13,6 +13,7 @@ use crate::policies::authorize::Authorize;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
+use crate::policies::overload::Overload;
 use crate::policies::rate_limit::RateLimit;
 use crate::policies::trace::Trace;
 use crate::policies::validate::Validate;
@@ -37,9 +38,11 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Validate))
         // Peer, then route, then total: peer first, or one abuser drains everyone.
         .layer(Enforce(RateLimit))
+        // Before anything is held for it: while memory is short, new work only makes it shorter.
+        .layer(Enforce(Overload))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
-        // One execution a key, of whose attempts nobody waits twice; a twin that waits holds its permit.
+        // One execution a key, with all its attempts; a twin waits for its end, and holds a permit meanwhile.
         .layer(IdempotencyLayer)
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
         .layer(RetryLayer)
@@ -94,7 +97,11 @@ impl<B: Backend> Service<Call> for Carry<B> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let manner = Manner { cancel_subject: call.route.settings.cancel_subject.clone() };
+        let settings = &call.route.settings;
+        let manner = Manner {
+            cancel_subject: settings.cancel_subject.clone(),
+            skips_acknowledgements: settings.profile.skips_acknowledgements(),
+        };
         self.0.call_as(call.request, manner)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::load::{Load, LoadSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::{Bucket, Peers};
@@ -30,6 +31,8 @@ pub struct Rules {
     pub streams: Arc<Permits>,
     /// Requests with keys over all routes, kept across reloads.
     pub idempotency: Arc<Entries>,
+    /// The load of the whole gateway, kept across reloads.
+    pub load: Arc<Load>,
 }
 
 /// Limits over all routes.
@@ -51,6 +54,8 @@ pub struct Limits {
     pub inbox_prefix: String,
     /// What is kept of requests with keys.
     pub idempotency: Bounds,
+    /// Memory, and the slow start after a trouble.
+    pub load: LoadSettings,
 }
 
 impl Rules {
@@ -69,12 +74,14 @@ impl Rules {
             calls: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.calls)),
             streams: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.streams)),
             idempotency: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.idempotency)),
+            load: before.map_or_else(|| Arc::new(Load::new(&limits.load)), |rules| Arc::clone(&rules.load)),
             limits,
         };
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
         rules.idempotency.set_bounds(rules.limits.idempotency);
+        rules.load.memory.set_marks(rules.limits.load.marks);
         rules
     }
 

@@ -9,6 +9,7 @@ use contract::{
 };
 use tokio::time::Instant;
 
+use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
@@ -75,6 +76,7 @@ pub(crate) fn limits() -> Limits {
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
         idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
+        load: LoadSettings::default(),
     }
 }
 

@@ -18,6 +18,11 @@ pub const CANCEL: &str = "Ipc-Gateway-Cancel";
 pub struct Manner {
     /// Where to tell that a request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
+    /// Whether a JetStream acknowledgement of the request is no answer to it ([`incoming::is_acknowledgement`]):
+    /// it is counted, and the wait goes on.
+    ///
+    /// [`incoming::is_acknowledgement`]: super::incoming::is_acknowledgement
+    pub skips_acknowledgements: bool,
 }
 
 /// Why a request was given up.

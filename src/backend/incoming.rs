@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use bytestring::ByteString;
 use contract::{Error, Failed, Headers, Message};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// A string code: the reply is an error of the responder.
 pub const ERROR: &str = "Ipc-Gateway-Error";
@@ -16,6 +18,9 @@ pub const ERROR: &str = "Ipc-Gateway-Error";
 pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// The text that goes with [`SERVICE_ERROR_CODE`].
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
+
+/// No acknowledgement is larger: two names of at most 255 bytes each, a number, and the text of an error.
+const ACKNOWLEDGEMENT_BYTES_MAX: usize = 2048;
 
 /// The code of a no that does not say one.
 const CODE_UNKNOWN: &str = "failed";
@@ -44,6 +49,24 @@ pub fn reply(headers: Headers, payload: Bytes) -> Result<Message, Error> {
         counts: status.is_some_and(|status: u16| status >= 500),
     };
     Err(Error::failed(failed, text))
+}
+
+/// Whether a reply is what a JetStream stream says when a message is stored, or is not (`PubAck`; ADR-8, ADR-22):
+/// an object with the text `stream` and the number `seq`. Where a stream covers the subject of a request, it comes to
+/// the inbox of the reply, mostly before the answer. What has a member `ok` is an answer, whatever else it says.
+pub fn is_acknowledgement(payload: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Acknowledgement<'a> {
+        #[serde(borrow, rename = "stream")]
+        _stream: Cow<'a, str>,
+        #[serde(rename = "seq")]
+        _seq: u64,
+        ok: Option<IgnoredAny>,
+    }
+
+    payload.len() <= ACKNOWLEDGEMENT_BYTES_MAX
+        && payload.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<Acknowledgement<'_>>(payload).is_ok_and(|found| found.ok.is_none())
 }
 
 /// Takes headers as they come from a library or a wire. What a header list cannot hold (a malformed name or
@@ -107,6 +130,32 @@ mod tests {
             let failed = error.as_failed().unwrap();
             assert_eq!((&*failed.code, failed.http, failed.counts), (code, http, counts), "{entries:?}");
             assert_eq!((&failed.body[..], failed.grpc), (&b"body"[..], 2));
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_is_told_from_an_answer() {
+        let acknowledgements = [
+            r#"{"stream":"S","seq":1}"#,
+            r#"{"stream":"S", "seq":7,"domain":"d","duplicate":true}"#,
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"stream":"S","seq":0}"#,
+        ];
+        for text in acknowledgements {
+            assert!(is_acknowledgement(text.as_bytes()), "{text}");
+        }
+        let long = format!(r#"{{"stream":"S","seq":1,"more":"{}"}}"#, "x".repeat(ACKNOWLEDGEMENT_BYTES_MAX));
+        let answers = [
+            r#"{"ok":true,"stream":"S","seq":7}"#,
+            r#"{"ok":false,"error":{"code":"internal"},"stream":"S","seq":7}"#,
+            r#"{"stream":"S"}"#,
+            r#"{"seq":1}"#,
+            r#"{"stream":1,"seq":1}"#,
+            r#"["S",1]"#,
+            "",
+            &long,
+        ];
+        for text in answers {
+            assert!(!is_acknowledgement(text.as_bytes()), "{text}");
         }
     }
 

@@ -8,6 +8,7 @@
 use std::future::Future;
 
 use contract::{Error, Reply, Request};
+use tokio::sync::watch;
 
 use self::cancel::Manner;
 pub use crate::metrics::Reading;
@@ -26,6 +27,7 @@ pub mod outgoing;
 /// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
 ///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
 ///   the responder's headers say that its answer is an error.
+/// - An acknowledgement of a JetStream stream is no answer where [`Manner::skips_acknowledgements`] says so.
 /// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
 ///   the backend and the stream's reader; what does not fit is told as a gap with its count.
 /// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.
@@ -46,6 +48,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How it is now; cheap enough for every probe.
     fn health(&self) -> Health;
+
+    /// Whether requests can be carried out now; as [`Health::reachable`].
+    fn is_reachable(&self) -> bool {
+        self.health().reachable
+    }
+
+    /// Told when [`Self::is_reachable`] may be another than before. Nobody ever tells where it cannot change.
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
 
     /// What to show of it when metrics are read.
     fn readings(&self) -> Vec<Reading>;

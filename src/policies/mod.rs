@@ -4,6 +4,7 @@ pub mod authorize;
 pub mod breaker;
 pub mod concurrency;
 pub mod measure;
+pub mod overload;
 pub mod rate_limit;
 pub mod trace;
 pub mod validate;

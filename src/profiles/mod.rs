@@ -39,6 +39,11 @@ impl Profile {
         }
     }
 
+    /// Whether the acknowledgement of a JetStream stream is no answer to a request.
+    pub fn skips_acknowledgements(&self) -> bool {
+        matches!(self, Self::BeamlineRouterV1(_))
+    }
+
     /// Makes of what the client sent what the responder takes. Fails with what the client has to change, before
     /// anything is sent.
     pub fn encode(&self, request: &mut Request) -> Result<(), Error> {

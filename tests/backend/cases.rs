@@ -247,6 +247,19 @@ pub(crate) async fn late_replies_are_ignored<R: Rig>(rig: &R) {
     assert_eq!(rig.waiting(), 0);
 }
 
+pub(crate) async fn acknowledgements_of_streams_are_skipped_where_asked<R: Rig>(rig: &R) {
+    const ACKNOWLEDGEMENT: &str = r#"{"stream":"S", "seq":1}"#;
+    let stored = Behaviour { before: Some(ACKNOWLEDGEMENT), ..Behaviour::fixed("the answer") };
+    let _responder = rig.respond("suite.stored", None, stored).await;
+    for (skips_acknowledgements, answer) in [(true, "the answer"), (false, ACKNOWLEDGEMENT)] {
+        let manner = Manner { skips_acknowledgements, ..Manner::default() };
+        let reply = rig.backend().call_as(request("suite.stored", "x"), manner).await.unwrap();
+        let Reply::Message(message) = reply else { panic!("{reply:?}") };
+        assert_eq!(message.payload, answer);
+    }
+    eventually(|| rig.waiting() == 0).await;
+}
+
 pub(crate) async fn error_headers_make_failed<R: Rig>(rig: &R) {
     let cases: [(&str, Vec<_>, &str, u16, bool); 3] = [
         ("suite.own", vec![("Ipc-Gateway-Error", "policy_not_found")], "policy_not_found", 502, false),
@@ -290,7 +303,7 @@ pub(crate) async fn giving_a_request_up_tells_its_responder<R: Rig>(rig: &R) {
     let (mut listener, mut told) =
         (rig.listen("suite.long", None).await, rig.listen("suite.told", None).await);
     let _responder = rig.respond("suite.long", None, Behaviour::silent()).await;
-    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")) };
+    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")), ..Manner::default() };
     let mut call = Box::pin(rig.backend().call_as(request("suite.long", "x"), manner));
     let asked = tokio::select! {
         biased;

@@ -67,6 +67,10 @@ impl Rig for Inside {
                 tokio::time::sleep(behaviour.delay).await;
                 let payload = behaviour.payload.clone().unwrap_or_else(|| incoming.payload().clone());
                 let reply = incoming.reply.filter(|_| !behaviour.silent);
+                if let (Some(text), Some(handle)) = (behaviour.before, &reply) {
+                    let payload = Bytes::from_static(text.as_bytes());
+                    handle.send(Message { headers: headers.clone(), payload }).unwrap();
+                }
                 for handle in std::iter::repeat_n(reply, 1 + behaviour.more).flatten() {
                     // Only the first is taken: that is what some cases are about.
                     let _ = handle.send(Message { headers: headers.clone(), payload: payload.clone() });

@@ -36,6 +36,7 @@ fn handle() -> Handle {
         streams_max: limits.streams_max,
         inbox_prefix: "_INBOX".to_owned(),
         idempotency: idempotency.bounds,
+        load: limits.load,
     };
     let (registry, kinds) = (Registry::new(false), metrics::kinds());
     Handle::new(Rules::new(routes, limits, None, |route| RouteMeters::new(&registry, route, &kinds)))

@@ -119,6 +119,9 @@ impl<W: Way> Rig for Real<W> {
                 tokio::time::sleep(behaviour.delay).await;
                 let payload = behaviour.payload.clone().unwrap_or_else(|| message.payload.clone());
                 let reply = message.reply.filter(|_| !behaviour.silent);
+                if let (Some(text), Some(reply)) = (behaviour.before, &reply) {
+                    client.publish_with_headers(reply.clone(), headers.clone(), text.into()).await.unwrap();
+                }
                 for reply in std::iter::repeat_n(reply, 1 + behaviour.more).flatten() {
                     client.publish_with_headers(reply, headers.clone(), payload.clone()).await.unwrap();
                 }

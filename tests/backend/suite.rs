@@ -93,6 +93,8 @@ pub(crate) struct Behaviour {
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     /// The payload of the answer; `None` sends the request's back.
     pub(crate) payload: Option<Bytes>,
+    /// What it sends before the answer.
+    pub(crate) before: Option<&'static str>,
     /// How many answers it sends beyond the first.
     pub(crate) more: usize,
     /// Sends none at all.
@@ -149,6 +151,7 @@ macro_rules! conformance {
             thousand_concurrent_requests_do_not_mix,
             double_replies_are_ignored,
             late_replies_are_ignored,
+            acknowledgements_of_streams_are_skipped_where_asked,
             error_headers_make_failed,
             dropping_a_request_frees_its_slot,
             giving_a_request_up_tells_its_responder,

@@ -210,6 +210,32 @@ fn a_router_that_is_silent_late_or_double_costs_its_own_requests_only() {
 }
 
 #[test]
+fn a_stream_over_the_routers_subject_answers_nobody() {
+    let server = NatsServer::start("jetstream { store_dir: \"js\" }");
+    let outside = Outside::of(&server);
+    let (inbox, mut answers) = outside.inbox();
+    let stream = json!({"name": "DECIDES", "subjects": [DECIDE], "storage": "memory"}).to_string();
+    outside.ask_from(&inbox, "$JS.API.STREAM.CREATE.DECIDES", HeaderMap::new(), stream);
+    let created: Value = serde_json::from_slice(&answers.next().payload).unwrap();
+    assert_eq!(created["config"]["name"], "DECIDES", "{created}");
+    let _router = Router::start(&server, &[]);
+    let gateway = in_front(&server);
+    let mut client = gateway.client();
+    for number in 1..=20 {
+        let answer = client.ask(kind::TASK_SUBMIT, json!({"task_id": number.to_string()}).to_string());
+        assert_eq!(answer.json()["context"]["request_id"], number.to_string(), "{answer:?}");
+    }
+    // Each was acknowledged, before its answer or after it.
+    eventually("twenty acknowledgements are counted", || {
+        let metrics = gateway.metrics();
+        let of = |name: &str| metrics.of(&format!("ipc_gateway_nats_{name}_total"));
+        of("acknowledgements_skipped") + of("late_replies") + of("double_replies") == 20.0
+            && of("acknowledgements_skipped") > 0.0
+    });
+    gateway.stop();
+}
+
+#[test]
 fn a_router_is_told_at_run_time_how_to_behave() {
     let server = NatsServer::start("");
     let mut router = Router::start(&server, &["--backpressure", "inactive"]);

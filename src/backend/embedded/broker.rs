@@ -132,14 +132,16 @@ impl Broker {
 
     /// Hands a request to all who listen, and takes the first answer.
     pub(super) fn request(&self, subject: &Subject, request: &Request, manner: Manner) -> Asked {
-        let meters = &self.0.meters;
-        let posted = Posted::of(subject, request).answerable(meters, self.0.settings.payload_bytes_max);
+        let (meters, skips) = (&self.0.meters, manner.skips_acknowledgements);
+        let posted =
+            Posted::of(subject, request).answerable(meters, self.0.settings.payload_bytes_max, skips);
         if let Err(refusal) = self.check(&posted) {
             return Asked::Answered(Err(refusal));
         }
         let mut first = None;
         let heard = self.hand_out(&posted, |answer| match answer {
             Ok(None) => {}
+            Ok(Some(message)) if skips && incoming::is_acknowledgement(&message.payload) => {}
             _ if first.is_some() => meters.late_replies.increment(),
             Ok(Some(message)) => first = Some(self.accept(message)),
             Err(panic) => {

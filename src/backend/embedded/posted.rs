@@ -37,6 +37,7 @@ enum Source<'a> {
 struct Answerable<'a> {
     meters: &'a Arc<Meters>,
     payload_bytes_max: usize,
+    skips_acknowledgements: bool,
     handle: OnceCell<ReplyHandle>,
 }
 
@@ -56,9 +57,19 @@ impl<'a> Posted<'a> {
         Self { subject, payload, source, id: OnceCell::new(), headers, delivery, answer: None }
     }
 
-    /// Makes it a request: an answer of at most `payload_bytes_max` bytes is awaited.
-    pub(super) fn answerable(self, meters: &'a Arc<Meters>, payload_bytes_max: usize) -> Self {
-        Self { answer: Some(Answerable { meters, payload_bytes_max, handle: OnceCell::new() }), ..self }
+    /// Makes it a request: an answer of at most `payload_bytes_max` bytes is awaited, which the acknowledgement of a
+    /// stream may not be.
+    pub(super) fn answerable(
+        self,
+        meters: &'a Arc<Meters>,
+        payload_bytes_max: usize,
+        skips_acknowledgements: bool,
+    ) -> Self {
+        let handle = OnceCell::new();
+        Self {
+            answer: Some(Answerable { meters, payload_bytes_max, skips_acknowledgements, handle }),
+            ..self
+        }
     }
 
     /// The concrete subject.
@@ -92,7 +103,8 @@ impl<'a> Posted<'a> {
     /// The right to answer later, if an answer is awaited.
     pub fn reply(&self) -> Option<ReplyHandle> {
         let answer = self.answer.as_ref()?;
-        let make = || ReplyHandle::new(answer.meters, answer.payload_bytes_max);
+        let make =
+            || ReplyHandle::new(answer.meters, answer.payload_bytes_max, answer.skips_acknowledgements);
         Some(answer.handle.get_or_init(make).clone())
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::broker::{Broker, Meters};
 use crate::backend::cancel::Cancel;
+use crate::backend::incoming;
 
 #[derive(Debug)]
 struct Slot {
@@ -21,6 +22,7 @@ struct Slot {
     released: Notify,
     meters: Arc<Meters>,
     payload_bytes_max: usize,
+    skips_acknowledgements: bool,
 }
 
 #[derive(Debug)]
@@ -53,12 +55,13 @@ pub enum NotTaken {
 }
 
 impl ReplyHandle {
-    pub(super) fn new(meters: &Arc<Meters>, payload_bytes_max: usize) -> Self {
-        let state = Mutex::new(State::Open(None));
-        Self(Arc::new(Slot { state, released: Notify::new(), meters: Arc::clone(meters), payload_bytes_max }))
+    pub(super) fn new(meters: &Arc<Meters>, payload_bytes_max: usize, skips_acknowledgements: bool) -> Self {
+        let (state, released) = (Mutex::new(State::Open(None)), Notify::new());
+        let meters = Arc::clone(meters);
+        Self(Arc::new(Slot { state, released, meters, payload_bytes_max, skips_acknowledgements }))
     }
 
-    /// Answers the request.
+    /// Answers the request; the acknowledgement of a stream may be no answer ([`Manner`](crate::backend::cancel::Manner)).
     pub fn send(&self, answer: Message) -> Result<(), NotTaken> {
         if answer.payload.len() > self.0.payload_bytes_max {
             return Err(NotTaken::TooLarge);
@@ -68,6 +71,9 @@ impl ReplyHandle {
             self.0.meters.late_replies.increment();
             return Err(NotTaken::Late);
         };
+        if self.0.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload) {
+            return Ok(());
+        }
         let waker = waker.take();
         *state = State::Answered(answer);
         drop(state);
@@ -156,7 +162,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_answer_is_taken_and_the_rest_are_late() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10);
+        let handle = ReplyHandle::new(&meters, 10, false);
         let waiting = handle.wait(None);
         assert_eq!(meters.waiting.get(), 1);
         assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
@@ -170,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_request_releases_the_responder() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10);
+        let handle = ReplyHandle::new(&meters, 10, false);
         let waiting = handle.wait(None);
         let responder = tokio::spawn({
             let handle = handle.clone();

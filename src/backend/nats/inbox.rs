@@ -20,6 +20,7 @@ use bytes::Bytes;
 use super::counts::Counts;
 use super::reply_id::{self, TOKEN_LEN};
 use super::ticket::Ticket;
+use crate::backend::incoming;
 
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
 pub(super) const INDEX_BITS: u32 = 24;
@@ -60,6 +61,8 @@ pub(super) struct Held {
     pub(super) generation: u64,
     /// What was published to: permission violations name nothing else.
     pub(super) subject: Bytes,
+    /// Whether the acknowledgement of a stream is no reply here.
+    pub(super) skips_acknowledgements: bool,
     pub(super) phase: Phase,
 }
 
@@ -177,10 +180,16 @@ impl Inbox {
             };
             return counter.add(1);
         }
-        match &mut held.phase {
+        let Held { skips_acknowledgements, phase, .. } = &mut *held;
+        match phase {
+            Phase::Waiting(_)
+                if *skips_acknowledgements && incoming::is_acknowledgement(&message.payload) =>
+            {
+                self.counts.acknowledgements_skipped.increment();
+            }
             Phase::Waiting(waker) => {
                 let waker = waker.take();
-                held.phase = Phase::Answered(Box::new(message));
+                *phase = Phase::Answered(Box::new(message));
                 drop(held);
                 wake(waker);
             }
@@ -306,6 +315,24 @@ mod tests {
         inbox.deliver(reply(subject, "four"));
         assert_eq!(inbox.counts.late_replies.get(), 1);
         assert_eq!(inbox.used(), 0);
+    }
+
+    #[test]
+    fn the_acknowledgement_of_a_stream_is_a_reply_only_where_it_is_wanted() {
+        let inbox = inbox(1);
+        let acknowledgement = r#"{"stream":"S","seq":1}"#;
+        for skips in [true, false] {
+            let mut ticket = register(&inbox);
+            if skips {
+                ticket.skip_acknowledgements();
+            }
+            let subject = ticket.reply_subject();
+            inbox.deliver(reply(subject.clone(), acknowledgement));
+            inbox.deliver(reply(subject, "answer"));
+            let taken = (&mut ticket).now_or_never().unwrap().unwrap().payload;
+            assert_eq!(taken, if skips { "answer" } else { acknowledgement });
+        }
+        assert_eq!(inbox.counts.acknowledgements_skipped.get(), 1);
     }
 
     #[test]

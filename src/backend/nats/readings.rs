@@ -139,6 +139,11 @@ impl Pool {
                 &counts.double_replies,
             ),
             (
+                "ipc_gateway_nats_acknowledgements_skipped_total",
+                "Acknowledgements of streams that were not taken for the answer.",
+                &counts.acknowledgements_skipped,
+            ),
+            (
                 "ipc_gateway_nats_foreign_replies_total",
                 "Messages that name no request.",
                 &counts.foreign_replies,

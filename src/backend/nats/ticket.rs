@@ -24,6 +24,11 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// From now on the acknowledgement of a stream is no reply.
+    pub(super) fn skip_acknowledgements(&self) {
+        lock(&self.inbox.slot(self.index).0).skips_acknowledgements = true;
+    }
+
     /// The subject to reply to: one allocation of its exact size.
     pub(super) fn reply_subject(&self) -> Bytes {
         let mut subject = Vec::with_capacity(self.inbox.stem.len() + ID_LEN);
@@ -59,6 +64,7 @@ impl Drop for Ticket {
             let mut held = lock(&self.inbox.slot(self.index).0);
             held.generation = (held.generation + 1) & (u64::MAX >> INDEX_BITS);
             held.subject = Bytes::new();
+            held.skips_acknowledgements = false;
             held.phase = Phase::Free;
         }
         lock(&self.inbox.free).given_back.push(self.index);

@@ -95,8 +95,6 @@ members! {
     Answer {
         ok = "ok",
         error = "error",
-        stream = "stream",
-        seq = "seq",
     }
 }
 

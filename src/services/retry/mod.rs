@@ -125,12 +125,7 @@ impl<S> Spare<S> {
 
     /// How long to wait before another attempt; `None` is that there is none.
     fn pause(&self, error: &Error, now: Instant) -> Option<Duration> {
-        let worth_it = match error.kind() {
-            Kind::Unavailable => true,
-            // Not sent is what had no time from the start.
-            Kind::TimedOut => error.outcome() != Outcome::NotSent,
-            _ => false,
-        };
+        let worth_it = matches!(error.kind(), Kind::Unavailable | Kind::TimedOut);
         if self.call.sent_once && error.outcome() != Outcome::NotSent {
             return None;
         }
