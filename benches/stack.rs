@@ -16,6 +16,7 @@ use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
+use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::profiles::Profile;
@@ -109,6 +110,7 @@ fn handle() -> Handle {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
     };
     let (registry, kinds) = (Registry::new(false), kinds());
     Handle::new(Rules::new(vec![route], limits, None, |name| RouteMeters::new(&registry, name, &kinds)))

@@ -4,6 +4,7 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod recovery;
 mod reload;
 mod watcher;
 
@@ -13,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{Address, ByteBudget, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,8 @@ pub struct Gateway {
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
     watcher: JoinSet<Infallible>,
+    /// Ends when it is dropped.
+    _watching: JoinSet<()>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -129,8 +132,10 @@ impl Gateway {
         }));
 
         registry.show_rules(&handle)?;
-        let budget = ByteBudget::new(config.limits.memory_bytes_max);
-        registry.show_budget(&budget)?;
+        let load = Arc::clone(&handle.load().load);
+        registry.show_load(&load)?;
+        let admission = Admission::new(config.limits.handshakes_max);
+        registry.show_admission(&admission)?;
         let drain = Drain::spread_over(config.drain_spread);
         registry.show_drain(&drain)?;
         let authenticate =
@@ -141,7 +146,8 @@ impl Gateway {
                 authenticate: Arc::new(authenticate),
                 drain: drain.clone(),
                 meters: Arc::default(),
-                budget,
+                budget: load.memory.clone(),
+                admission,
                 timeouts: Timeouts { max: config.limits.timeout_max },
             },
             registry: registry.clone(),
@@ -171,6 +177,8 @@ impl Gateway {
             addresses.push((door.name, door.address));
             doors.spawn(door.serving);
         }
+        let mut watching = JoinSet::new();
+        watching.spawn(recovery::watch(backend.clone(), load));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -193,6 +201,7 @@ impl Gateway {
             doors,
             admin: admin_task,
             watcher: watcher_task,
+            _watching: watching,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -346,6 +355,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         calls_max: config.limits.calls_max,
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
+        load: config.limits.load,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))

@@ -30,11 +30,12 @@ impl Permits {
 
     /// Takes one, or none when the limit is reached. Never waits, never allocates.
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
-        self.take_below(self.limit.load(Ordering::Relaxed))
+        self.take_within(self.limit())
     }
 
-    /// Takes one if fewer than `limit` are out, whatever the limit of all is. Never waits, never allocates.
-    pub fn take_below(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+    /// The same under a lower limit, which holds for this one alone.
+    pub fn take_within(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+        let limit = limit.min(self.limit());
         let more = |used| (used < limit).then(|| used + 1);
         // Relaxed: the count guards a number, it publishes no other memory.
         self.used

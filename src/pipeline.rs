@@ -14,6 +14,7 @@ use crate::policies::backpressure::Backpressure;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
+use crate::policies::overload::Overload;
 use crate::policies::rate_limit::RateLimit;
 use crate::policies::trace::Trace;
 use crate::policies::validate::Validate;
@@ -37,6 +38,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Validate))
         // Peer, then route, then total: peer first, or one abuser drains everyone.
         .layer(Enforce(RateLimit))
+        // Before anything is held for it: while memory is short, new work only makes it shorter.
+        .layer(Enforce(Overload))
         // What a responder said that it will not take now; before a permit is taken for it.
         .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.

@@ -254,7 +254,7 @@ impl Pressure {
         let (counter, retry_after) = match verdict {
             Verdict::Share(percent) => {
                 let limit = if state == State::Free { usize::MAX } else { share(bound, percent) };
-                if let Some(permit) = self.calls.take_below(limit) {
+                if let Some(permit) = self.calls.take_within(limit) {
                     return Ok(permit);
                 }
                 (&self.refused[0], RETRY_AFTER_SLOWED)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use crate::load::{Load, LoadSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::{Bucket, Peers};
@@ -28,6 +29,8 @@ pub struct Rules {
     pub calls: Arc<Permits>,
     /// Streams open over all routes, kept across reloads.
     pub streams: Arc<Permits>,
+    /// The load of the whole gateway, kept across reloads.
+    pub load: Arc<Load>,
 }
 
 /// Limits over all routes.
@@ -47,6 +50,8 @@ pub struct Limits {
     pub streams_max: usize,
     /// A subject prefix of the backend's own that no peer may name, besides the reserved ones.
     pub inbox_prefix: String,
+    /// Memory, and the slow start after a trouble.
+    pub load: LoadSettings,
 }
 
 impl Rules {
@@ -64,11 +69,13 @@ impl Rules {
             peers: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.peers)),
             calls: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.calls)),
             streams: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.streams)),
+            load: before.map_or_else(|| Arc::new(Load::new(&limits.load)), |rules| Arc::clone(&rules.load)),
             limits,
         };
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
+        rules.load.memory.set_marks(rules.limits.load.marks);
         rules
     }
 

@@ -9,6 +9,7 @@ use contract::{
 };
 use tokio::time::Instant;
 
+use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
 use crate::pressure::PressureSettings;
 use crate::route::{Call, Principal, RouteSettings};
@@ -88,6 +89,7 @@ pub(crate) fn limits() -> Limits {
         calls_max: 1024,
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
     }
 }
 

@@ -17,6 +17,7 @@ use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
+use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::pressure::{News, PressureSettings};
@@ -151,6 +152,7 @@ fn limits() -> Limits {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
     }
 }
 

@@ -134,6 +134,7 @@ pub(super) fn sentence(failure: &Failure, say: &Say, via: Via, whereabouts: &Whe
         Say::Publish(call) => format!("publish {}", call.subject),
         Say::Subscribe(call) => format!("subscribe {}", call.subject),
         Say::Unsubscribe => "unsubscribe".to_owned(),
+        Say::Cancel => "cancel".to_owned(),
         Say::Ping => "ping".to_owned(),
     };
     let code = failure.backend_code.as_ref().map_or_else(String::new, |code| format!(" [{code}]"));

@@ -160,6 +160,8 @@ impl<'a> Checks<'a> {
     fn limits(&mut self) {
         self.in_order("limits.timeout_ms", "limits.timeout_ms_max");
         self.in_order("limits.payload_bytes_max", "limits.memory_bytes_max");
+        self.in_order("limits.memory_short_percent", "limits.memory_low_percent");
+        self.in_order("limits.memory_low_percent", "limits.memory_high_percent");
         self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
         self.in_order("concurrency.calls_min", "concurrency.calls_start");
         self.in_order("backpressure.interval_ms", "backpressure.believed_ms");

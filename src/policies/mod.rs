@@ -5,6 +5,7 @@ pub mod backpressure;
 pub mod breaker;
 pub mod concurrency;
 pub mod measure;
+pub mod overload;
 pub mod rate_limit;
 pub mod trace;
 pub mod validate;

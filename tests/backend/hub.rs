@@ -35,6 +35,7 @@ fn handle() -> Handle {
         calls_max: limits.calls_max,
         streams_max: limits.streams_max,
         inbox_prefix: "_INBOX".to_owned(),
+        load: limits.load,
     };
     let (registry, kinds) = (Registry::new(false), metrics::kinds());
     Handle::new(Rules::new(routes, limits, None, |route| RouteMeters::new(&registry, route, &kinds)))

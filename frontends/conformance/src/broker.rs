@@ -153,10 +153,7 @@ impl Broker {
                         if let (Some(answer), Some(reply)) = (answer(&seen), message.reply) {
                             answers.spawn(async move {
                                 tokio::time::sleep(answer.after).await;
-                                let mut headers = Headers::new();
-                                for (name, value) in &answer.headers {
-                                    headers.append(*name, *value).expect("the case's headers are headers");
-                                }
+                                let headers = header_set(&answer.headers);
                                 // Nobody waits for it when the peer is gone, which is what some cases are about.
                                 let _ = reply.send(Message { headers, payload: answer.payload });
                             });
@@ -202,13 +199,22 @@ impl Broker {
 
     /// Publishes from outside.
     pub async fn publish(&self, subject: &str, payload: Bytes) {
+        self.publish_with(subject, &[], payload).await;
+    }
+
+    /// Publishes from outside, with headers.
+    pub async fn publish_with(&self, subject: &str, pairs: &[(&'static str, &'static str)], payload: Bytes) {
         match self {
             Self::Embedded(backend) => {
                 let subject = Subject::parse(subject).expect("the case's subject is one");
-                backend.publish(&subject, &Headers::new(), &payload).expect("it is small enough");
+                backend.publish(&subject, &header_set(pairs), &payload).expect("it is small enough");
             }
             Self::Nats(_, outside) => {
-                outside.publish(subject.to_owned(), payload).await.expect("connected");
+                let mut headers = async_nats::HeaderMap::new();
+                for (name, value) in pairs {
+                    headers.append(*name, *value);
+                }
+                outside.publish_with_headers(subject.to_owned(), headers, payload).await.expect("connected");
             }
         }
     }
@@ -231,6 +237,14 @@ async fn round_trip(client: &async_nats::Client) {
     let mut back = client.subscribe(inbox.clone()).await.expect("connected");
     client.publish(inbox, Bytes::new()).await.expect("connected");
     back.next().await.expect("connected");
+}
+
+fn header_set(pairs: &[(&'static str, &'static str)]) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in pairs {
+        headers.append(*name, *value).expect("the case's headers are headers");
+    }
+    headers
 }
 
 fn pattern(text: &str) -> Pattern {

@@ -124,12 +124,7 @@ impl<S> Spare<S> {
 
     /// How long to wait before another attempt; `None` is that there is none.
     fn pause(&self, error: &Error, now: Instant) -> Option<Duration> {
-        let worth_it = match error.kind() {
-            Kind::Unavailable => true,
-            // Not sent is what had no time from the start.
-            Kind::TimedOut => error.outcome() != Outcome::NotSent,
-            _ => false,
-        };
+        let worth_it = matches!(error.kind(), Kind::Unavailable | Kind::TimedOut);
         if !worth_it || self.attempts > self.settings.attempts_max {
             return None;
         }
