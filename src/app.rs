@@ -65,9 +65,9 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
-    watcher: JoinSet<Infallible>,
     /// Ends when it is dropped.
     _watching: JoinSet<()>,
+    watcher: JoinSet<Infallible>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -127,7 +127,9 @@ impl Gateway {
         let (rules, old_names) = (handle.clone(), config.metrics_old_names);
         registry.readings(Box::new(move || {
             let mut readings = readable.readings();
-            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
+            let rules = rules.load();
+            readings.extend(metrics::recovery::readings(&rules, old_names));
+            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
             readings
         }));
 
@@ -200,8 +202,8 @@ impl Gateway {
             admin_stop,
             doors,
             admin: admin_task,
-            watcher: watcher_task,
             _watching: watching,
+            watcher: watcher_task,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -356,6 +358,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
         load: config.limits.load,
+        idempotency: config.idempotency.bounds,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))

@@ -23,6 +23,7 @@ use crate::route::Call;
 use crate::rules::Handle;
 use crate::services::deadline::DeadlineLayer;
 use crate::services::envelope::EnvelopeLayer;
+use crate::services::idempotency::IdempotencyLayer;
 use crate::services::retry::RetryLayer;
 
 /// The pipeline in front of `backend`, under the rules that `handle` has.
@@ -44,6 +45,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
+        // One execution a key, of whose attempts nobody waits twice; a twin that waits holds its permit.
+        .layer(IdempotencyLayer)
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
         .layer(RetryLayer)
         // A circuit a route, which sees every attempt, so that a hung backend opens it.
@@ -79,7 +82,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let rules = self.handle.load();
         let route = rules.routes.resolve(&mut request);
-        self.stack.call(Call { request, route, rules, attempt_due: None })
+        self.stack.call(Call { request, route, rules, attempt_due: None, sent_once: false })
     }
 }
 
@@ -100,6 +103,7 @@ impl<B: Backend> Service<Call> for Carry<B> {
         let settings = &call.route.settings;
         let manner = Manner {
             cancel_subject: settings.cancel_subject.clone(),
+            replies: settings.replies,
             skips_acknowledgements: settings.profile.skips_acknowledgements(),
         };
         self.0.call_as(call.request, manner)

@@ -228,7 +228,7 @@ impl Default for Pressure {
         Self {
             free: AtomicBool::new(true),
             belief: Mutex::default(),
-            calls: Arc::default(),
+            calls: Arc::new(Permits::new(usize::MAX)),
             refused: [const { AtomicU64::new(0) }; 2],
             heard: [const { AtomicU64::new(0) }; News::ALL.len()],
         }

@@ -14,6 +14,7 @@ use contract::{
 use tokio::time::Instant;
 
 use crate::adaptive::{AdaptiveLimit, AdaptiveSettings};
+use crate::backend::replies::ReplyBounds;
 use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
@@ -21,6 +22,7 @@ use crate::policies::rate_limit::Bucket;
 use crate::pressure::{Pressure, PressureSettings};
 use crate::profiles::Profile;
 use crate::rules::Rules;
+use crate::services::idempotency::{self, IdempotencySettings};
 use crate::services::retry::{Budget, RetrySettings};
 
 /// A request on its way, with the route it takes and the rules in force when it arrived.
@@ -34,6 +36,8 @@ pub struct Call {
     pub rules: Arc<Rules>,
     /// Of an attempt with a time of its own: when it has had all of it. The request's deadline may come before.
     pub attempt_due: Option<Instant>,
+    /// Whether it is not sent again once it may have happened, whatever its peer says: it has an idempotency key.
+    pub sent_once: bool,
 }
 
 impl Call {
@@ -82,12 +86,16 @@ pub struct RouteSettings {
     pub streams_max: Option<usize>,
     /// What bounds the queue of each of its streams, and what happens when it is full.
     pub queue: QueueBounds,
+    /// How many messages may answer a request of it, and how; `None` is one.
+    pub replies: Option<ReplyBounds>,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
     /// When its circuit opens; `None` is never.
     pub breaker: Option<CircuitSettings>,
     /// How idempotent requests are tried again; `None` is not at all.
     pub retry: Option<RetrySettings>,
+    /// How long requests with a key are executed once only; `None` is that keys mean nothing.
+    pub idempotency: Option<IdempotencySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
     /// Where its responder is asked for its pressure, and what is made of it; `None` is not at all.
@@ -207,6 +215,12 @@ impl Route {
         self.settings.operations.contains(&operation)
     }
 
+    /// Whether this header of a peer gets past the validation: what it may pass on, and what a rule reads.
+    pub fn takes(&self, header: &str) -> bool {
+        self.passes(header)
+            || self.settings.idempotency.is_some() && header.eq_ignore_ascii_case(idempotency::HEADER)
+    }
+
     /// Whether a peer may pass this header on. Reserved names never pass, whatever the route says.
     pub fn passes(&self, header: &str) -> bool {
         !contract::Headers::is_reserved(header)
@@ -315,9 +329,11 @@ fn no_route() -> RouteSettings {
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
+        replies: None,
         headers: Vec::new(),
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
         pressure: None,
         profile: Profile::Raw,

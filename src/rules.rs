@@ -13,6 +13,7 @@ use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::{Bucket, Peers};
 use crate::route::{Rate, RouteSettings, RouteTable};
+use crate::services::idempotency::{Bounds, Entries};
 
 /// The rules in force, with the state that belongs to them.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Rules {
     pub streams: Arc<Permits>,
     /// The load of the whole gateway, kept across reloads.
     pub load: Arc<Load>,
+    /// Requests with keys over all routes, kept across reloads.
+    pub idempotency: Arc<Entries>,
 }
 
 /// Limits over all routes.
@@ -52,6 +55,8 @@ pub struct Limits {
     pub inbox_prefix: String,
     /// Memory, and the slow start after a trouble.
     pub load: LoadSettings,
+    /// What is kept of requests with keys.
+    pub idempotency: Bounds,
 }
 
 impl Rules {
@@ -70,12 +75,14 @@ impl Rules {
             calls: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.calls)),
             streams: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.streams)),
             load: before.map_or_else(|| Arc::new(Load::new(&limits.load)), |rules| Arc::clone(&rules.load)),
+            idempotency: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.idempotency)),
             limits,
         };
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
         rules.load.memory.set_marks(rules.limits.load.marks);
+        rules.idempotency.set_bounds(rules.limits.idempotency);
         rules
     }
 

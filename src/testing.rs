@@ -14,6 +14,7 @@ use crate::metrics::{Registry, RouteMeters};
 use crate::pressure::PressureSettings;
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
+use crate::services::idempotency::Bounds;
 
 /// The origin of an identity, by the Unix-socket door.
 pub(crate) fn origin(identity: Identity) -> Arc<Origin> {
@@ -33,6 +34,7 @@ pub(crate) fn request(target: Target) -> Request {
         deadline: received + Duration::from_secs(10),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: origin(identity),
@@ -56,9 +58,11 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1024, bytes_max: 8 << 20 },
+        replies: None,
         headers: vec!["*".to_owned()],
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
         pressure: None,
         profile: crate::profiles::Profile::Raw,
@@ -90,6 +94,7 @@ pub(crate) fn limits() -> Limits {
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -98,7 +103,7 @@ pub(crate) fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Targ
     let rules = Arc::new(Rules::new(routes, limits, None, meters));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    Call { request, route, rules, attempt_due: None }
+    Call { request, route, rules, attempt_due: None, sent_once: false }
 }
 
 /// A call on a route that offers everything.
@@ -118,7 +123,7 @@ pub(crate) fn measured_call(target: Target) -> (Registry, Call) {
     let rules = Arc::new(Rules::new(routes, limits(), None, |route| meters_of(&registry, route)));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    (registry, Call { request, route, rules, attempt_due: None })
+    (registry, Call { request, route, rules, attempt_due: None, sent_once: false })
 }
 
 fn registry() -> Registry {

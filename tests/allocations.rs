@@ -24,6 +24,7 @@ use ipc_gateway::pressure::{News, PressureSettings};
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -103,6 +104,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["X-Tenant".to_owned()],
+        replies: None,
         profile: Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
@@ -113,6 +115,10 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             slow_percent: 80,
             open: Duration::from_secs(5),
             probes: 3,
+        }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
         }),
         retry: Some(RetrySettings {
             attempts_max: 2,
@@ -153,6 +159,7 @@ fn limits() -> Limits {
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -178,6 +185,7 @@ fn request(target: &Target, origin: &Arc<Origin>, payload: &'static [u8]) -> Req
         deadline: received + Duration::from_secs(30),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

@@ -34,6 +34,8 @@ mod cancels;
 mod circuits;
 #[path = "e2e_nats/faults.rs"]
 mod faults;
+#[path = "e2e_nats/idempotency.rs"]
+mod idempotency;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
 #[path = "e2e_nats/pressure.rs"]
@@ -46,3 +48,5 @@ mod router;
 mod secrets;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
+#[path = "e2e_nats/streamed.rs"]
+mod streamed;

@@ -107,6 +107,7 @@ async fn ask<B: Backend>(
         idempotent: true,
         ordered: false,
         queue: None,
+        parts: false,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),
     };

@@ -5,6 +5,7 @@
 
 use super::key::{Key, OldName, same};
 use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
+use super::keys::idempotency::WINDOW_MS;
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
 use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
@@ -93,6 +94,28 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
     )
     .example("1048576"),
+    Key::new(
+        "replies_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "messages, 1 = one answer only" },
+        "Messages that may answer one request: above 1 its answers are streams where the responder says that more \
+         follow, and only clients that can take a stream may ask. What waits for a slow client is bounded as any \
+         listener's queue.",
+    )
+    .default_to("1"),
+    Key::new(
+        "replies_bytes_max",
+        Kind::Int { min: 1024, max: 1 << 40, unit: "bytes" },
+        "Bytes of all messages of such an answer.",
+    )
+    .default_to("67108864"),
+    Key::new("reply_gap_timeout_ms", TIMEOUT_MS, "Longest silence between two messages of such an answer.")
+        .default_to("5000"),
+    Key::new(
+        "replies_timeout_ms",
+        Kind::Int { min: 100, max: 86_400_000, unit: "ms" },
+        "Longest time from the request to the last message of such an answer; timeout_ms is for its first.",
+    )
+    .default_to("60000"),
     Key::new("breaker_enabled", Kind::Bool, "Whether it has a breaker, instead of breaker.enabled.")
         .example("false"),
     Key::new(
@@ -130,6 +153,19 @@ pub static ROUTE_KEYS: &[Key] = &[
     )
     .example("1000"),
     Key::new(
+        "idempotency",
+        Kind::Bool,
+        "Whether it looks at idempotency keys: what comes under one is executed once, and answered with what came of \
+         it.",
+    )
+    .default_to("false"),
+    Key::new(
+        "idempotency_window_ms",
+        WINDOW_MS,
+        "How long an answer is kept under its key, instead of idempotency.window_ms.",
+    )
+    .example("600000"),
+    Key::new(
         "calls_adaptive",
         Kind::Bool,
         "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
@@ -156,7 +192,11 @@ pub static ROUTE_KEYS: &[Key] = &[
          Beamline router, for which the keys below are.",
     )
     .default_to("raw"),
-    Key::new("default_tenant", Kind::Text, "Tenant of local and anonymous peers in the profile's body.")
+    Key::new(
+        "default_tenant",
+        Kind::Text,
+        "Tenant of local and anonymous peers, in the profile's body and for their idempotency keys.",
+    )
         .default_to("default_tenant"),
     Key::new(
         "default_task_type",
@@ -206,6 +246,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("calls_max", "128"),
             ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
+            ("idempotency", "true"),
             ("profile", "beamline-router-v1"),
         ],
         old_names: &[

@@ -7,6 +7,7 @@ use super::routes::subject;
 use crate::adaptive::AdaptiveSettings;
 use crate::circuit::CircuitSettings;
 use crate::pressure::PressureSettings;
+use crate::services::idempotency::IdempotencySettings;
 use crate::services::retry::RetrySettings;
 
 /// The breaker of a route; `None` if it has none.
@@ -36,6 +37,15 @@ pub(super) fn retry(settings: &Resolved, name: &str) -> Option<RetrySettings> {
         backoff_max: settings.millis("retry.backoff_ms_max"),
         budget_percent: settings.int("retry.budget_percent"),
         budget_max: settings.int("retry.budget_max"),
+    })
+}
+
+/// What a route does with idempotency keys; `None` if it does not look at them.
+pub(super) fn idempotency(settings: &Resolved, name: &str) -> Option<IdempotencySettings> {
+    let own = |key: &str| format!("routes.{name}.{key}");
+    settings.bool(&own("idempotency")).then(|| IdempotencySettings {
+        window: Duration::from_millis(own_int(settings, name, "idempotency", "window_ms")),
+        default_tenant: settings.text(&own("default_tenant")).into(),
     })
 }
 

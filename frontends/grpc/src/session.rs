@@ -26,6 +26,7 @@ use crate::events::{draining, over};
 use crate::proto::SessionRequest;
 use crate::session::outbox::Outbox;
 pub(crate) use crate::session::outbox::Told;
+use crate::shared;
 
 /// Deliveries are taken from subscriptions while less than this is untaken; the rest waits in their own bounded
 /// queues, which tell what they lose.
@@ -114,11 +115,22 @@ impl<P: Pipeline> Session<P> {
         let mut moved = self
             .conversation
             .poll_answers(context, &mut |told| outbox.push(messages::told(&told, bytes_max)));
-        while outbox.bytes() < PUSH_BYTES_MAX
-            && self
-                .conversation
-                .poll_pushes(context, &mut |told| outbox.push(messages::told(&told, bytes_max)))
-        {
+        while outbox.bytes() < PUSH_BYTES_MAX {
+            let mut cut = None;
+            let pushed = self.conversation.poll_pushes(context, &mut |told| {
+                let response = messages::told(&told, bytes_max);
+                if let (Outbound::Reply { id, .. }, Some(shared::Told::Error(_))) = (&told, &response.what) {
+                    cut = Some((*id).clone());
+                }
+                outbox.push(response);
+            });
+            if !pushed {
+                break;
+            }
+            // Behind an error nothing more of an answer comes.
+            if let Some(id) = cut {
+                self.conversation.end(&id);
+            }
             moved = true;
         }
         if !self.is_draining && self.leave.as_mut().poll(context).is_ready() {

@@ -35,6 +35,8 @@ pub struct Conversation<P: Pipeline> {
     streams: Streams<Answering>,
     /// Subscriptions in flight: they will be streams.
     subscribing: usize,
+    /// Streams that are the answers to requests.
+    answering: usize,
     /// Once it drains, what a stream that comes to be is answered with instead.
     draining: Option<Duration>,
 }
@@ -44,6 +46,8 @@ pub struct Conversation<P: Pipeline> {
 enum Place {
     Slot(usize),
     Stream,
+    /// A stream that is the answer to a request.
+    Answer,
 }
 
 /// What a stream answers.
@@ -79,6 +83,7 @@ impl<P: Pipeline> Conversation<P> {
             ids: HashMap::new(),
             streams: Streams::new(Arc::clone(&gate.meters)),
             subscribing: 0,
+            answering: 0,
             draining: None,
             gate,
             origin,
@@ -125,6 +130,14 @@ impl<P: Pipeline> Conversation<P> {
                 self.ask(id, What::Publish, target, question, received, charge, tell);
             }
             Inbound::Request { id, subject, question } => {
+                // Any of them may become a stream, and those in flight are bounded already.
+                if self.answering >= self.limits.streams_max {
+                    let text = "this connection is at its limit of answers that are streams";
+                    return tell(Outbound::Error {
+                        id: Some(&id),
+                        error: &Error::new(Kind::Overloaded, text),
+                    });
+                }
                 let target = Target::Request(subject);
                 self.ask(Some(id), What::Request, target, question, received, charge, tell);
             }
@@ -169,24 +182,25 @@ impl<P: Pipeline> Conversation<P> {
                 tell(Outbound::Delivery { id: &id, delivery: &delivery });
             }
             Yielded::Complete => {
-                self.ids.remove(&id);
+                self.forget(&id);
                 tell(Outbound::End { id: &id });
             }
             Yielded::Failed(error) => {
-                self.ids.remove(&id);
+                self.forget(&id);
                 tell(Outbound::Error { id: Some(&id), error: &error });
             }
         }
         true
     }
 
-    /// Says goodbye: subscriptions end as `draining`, also those in flight, and other questions go on. The door
-    /// reads nothing more.
+    /// Says goodbye: subscriptions end as `draining`, also those in flight, and other questions go on, with answers
+    /// that are streams. The door reads nothing more.
     pub fn begin_drain(&mut self, retry_after: Duration, tell: &mut impl FnMut(Outbound<'_>)) {
         self.draining = Some(retry_after);
         tell(Outbound::GoAway { retry_after });
         let error = draining(retry_after);
-        let open: Vec<Id> = self.streams.keys().map(|answering| answering.id.clone()).collect();
+        let subscriptions = self.streams.keys().filter(|answering| !answering.parts);
+        let open: Vec<Id> = subscriptions.map(|answering| answering.id.clone()).collect();
         for id in open {
             self.end(&id);
             tell(Outbound::Error { id: Some(&id), error: &error });
@@ -218,6 +232,7 @@ impl<P: Pipeline> Conversation<P> {
             deadline: self.gate.deadline(received, question.timeout),
             idempotent: question.idempotent,
             ordered: false,
+            parts: true,
             queue: question.queue,
             trace: question.trace.unwrap_or_else(TraceContext::start),
             origin: Arc::clone(&self.origin),
@@ -266,7 +281,7 @@ impl<P: Pipeline> Conversation<P> {
             return;
         };
         match outcome {
-            Ok(Reply::Stream(_)) if self.draining.is_some() => {
+            Ok(Reply::Stream(_)) if self.draining.is_some() && what == What::Subscribe => {
                 let error = draining(self.draining.unwrap_or_default());
                 tell(Outbound::Error { id: Some(&id), error: &error });
             }
@@ -275,7 +290,8 @@ impl<P: Pipeline> Conversation<P> {
                 if !parts {
                     tell(Outbound::Accepted { id: &id });
                 }
-                self.ids.insert(id.clone(), Place::Stream);
+                self.answering += usize::from(parts);
+                self.ids.insert(id.clone(), if parts { Place::Answer } else { Place::Stream });
                 return self.streams.open(Answering { id, parts }, deliveries);
             }
             Ok(Reply::Accepted) => tell(Outbound::Accepted { id: &id }),
@@ -309,7 +325,7 @@ impl<P: Pipeline> Conversation<P> {
                 let slot = *slot;
                 self.take_back(slot);
             }
-            Some(Place::Stream) => self.end(id),
+            Some(Place::Stream | Place::Answer) => self.end(id),
             // Its answer is on the way already, and is the one answer it gets.
             None => return,
         }
@@ -333,10 +349,16 @@ impl<P: Pipeline> Conversation<P> {
         }
     }
 
-    /// Drops a stream at once, with all it holds.
-    fn end(&mut self, id: &Id) {
+    /// Drops a stream at once, with all it holds: for a door that has told its end by itself.
+    pub fn end(&mut self, id: &Id) {
         self.streams.end(|answering| answering.id == *id);
-        self.ids.remove(id);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: &Id) {
+        if self.ids.remove(id) == Some(Place::Answer) {
+            self.answering -= 1;
+        }
     }
 }
 

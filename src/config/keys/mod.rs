@@ -14,6 +14,7 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+pub(super) mod idempotency;
 mod limits;
 mod log;
 mod metrics;
@@ -54,6 +55,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &retry::SECTION,
     &concurrency::SECTION,
     &backpressure::SECTION,
+    &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,

@@ -75,12 +75,16 @@ fn every_key_reaches_the_typed_configuration() {
         "limits.peer_rate_burst" => ("IPC_GATEWAY__LIMITS__PEER_RATE_PER_SECOND", "2"),
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
         "concurrency.adaptive" => ("UNRELATED", ""),
+        "idempotency_window_ms" => ("IPC_GATEWAY__ROUTES__LOCAL__IDEMPOTENCY", "1"),
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
         "backpressure_enabled" => ("IPC_GATEWAY__ROUTES__LOCAL__BACKPRESSURE_SUBJECT", "s"),
         "breaker_enabled" => ("UNRELATED", ""),
         path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
         "default_tenant" | "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
             ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-router-v1")
+        }
+        "replies_bytes_max" | "reply_gap_timeout_ms" | "replies_timeout_ms" => {
+            ("IPC_GATEWAY__ROUTES__LOCAL__REPLIES_MAX", "2")
         }
         _ => ("UNRELATED", ""),
     };
