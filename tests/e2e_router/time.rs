@@ -87,7 +87,7 @@ pub(crate) fn time_4_a_late_reply_leaks_nothing(way: &'static Way) -> String {
     peer.ask(&task("first")).decision();
     let before = ground.held();
     for _ in 0..5 {
-        time_out(&mut peer, AT_ONCE, &json!({"mode": "late", "wait_ms": 250}));
+        time_out(&mut peer, AT_ONCE, &json!({"mode": "late", "wait_ms": 1000}));
     }
     ground.gateway.until("ipc_gateway_nats_late_replies_total", 1000.0);
     ground.until_held(&before);
