@@ -360,7 +360,8 @@ mod tests {
 
     #[test]
     fn each_key_that_cannot_be_is_told_with_its_reason() {
-        let cases: &[(fn(&mut RouteSettings), &str)] = &[
+        type Change = fn(&mut RouteSettings);
+        let cases: &[(Change, &str)] = &[
             (|route| route.method = "get".into(), "r method is none of GET"),
             (|route| route.path = String::new(), "r path does not start with /"),
             (|route| route.subject = None, "r subject is not set"),
