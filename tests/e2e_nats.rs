@@ -28,6 +28,8 @@ mod proxy;
 
 #[path = "e2e_nats/answers.rs"]
 mod answers;
+#[path = "e2e_nats/beamline_http.rs"]
+mod beamline_http;
 #[path = "e2e_nats/cancels.rs"]
 mod cancels;
 #[path = "e2e_nats/circuits.rs"]
