@@ -28,6 +28,7 @@ use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
 use crate::rules::{Handle, Limits, Rules};
+use crate::services::idempotency::Shared;
 
 pub use reload::Reload;
 
@@ -106,15 +107,27 @@ impl Gateway {
             }
             config::Backend::Nats => {
                 let backend = Nats::open(backends::nats(&config)?)?;
-                Self::start_with(config, backend).await
+                let shared = backends::shared(&config, &backend);
+                Self::start_sharing(config, backend, shared).await
             }
         }
     }
 
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
+        Self::start_sharing(config, backend, None).await
+    }
+
+    async fn start_sharing<B: Backend>(
+        config: Config,
+        backend: B,
+        shared: Option<Shared>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
         let handle = Handle::new(rules(&config, &registry, None));
+        if let Some(shared) = shared {
+            handle.load().idempotency.share(shared);
+        }
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
         let reachable = backend.clone();
