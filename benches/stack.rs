@@ -97,6 +97,8 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        replies: None,
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
@@ -114,8 +116,8 @@ fn handle() -> Handle {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
-        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     };
     let (registry, kinds) = (Registry::new(false), kinds());
     Handle::new(Rules::new(vec![route], limits, None, |name| RouteMeters::new(&registry, name, &kinds)))
@@ -137,6 +139,7 @@ fn request(origin: &Arc<Origin>, payload: &bytes::Bytes) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

@@ -6,7 +6,9 @@ mod doors;
 mod mount;
 mod recovery;
 mod reload;
+mod watcher;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
+use crate::pressure;
 use crate::rules::{Handle, Limits, Rules};
 use crate::services::idempotency::Shared;
 
@@ -65,6 +68,7 @@ pub struct Gateway {
     admin: JoinSet<()>,
     /// Ends when it is dropped.
     _watching: JoinSet<()>,
+    watcher: JoinSet<Infallible>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -203,6 +207,8 @@ impl Gateway {
             };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
+        let mut watcher_task = JoinSet::new();
+        watcher_task.spawn(watcher::watch(backend.clone(), handle.clone()));
         Ok(Self {
             drain,
             pause: config.drain_pause,
@@ -210,6 +216,7 @@ impl Gateway {
             doors,
             admin: admin_task,
             _watching: watching,
+            watcher: watcher_task,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -294,6 +301,7 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
+        self.watcher.shutdown().await;
         self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();
@@ -362,8 +370,8 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         calls_max: config.limits.calls_max,
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
-        idempotency: config.idempotency.bounds,
         load: config.limits.load,
+        idempotency: config.idempotency.bounds,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))
@@ -374,6 +382,17 @@ fn circuits(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
     let with_breaker = rules.routes.iter().filter(|route| route.settings.breaker.is_some());
     let states = with_breaker.map(|route| (route.settings.name.clone(), route.circuit.state()));
     let troubled = states.filter(|(_, state)| *state != State::Closed);
+    troubled.map(|(name, state)| (name, state.name().into())).collect()
+}
+
+/// What holds for each route whose responder is under pressure, or was a moment ago.
+fn pressures(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
+    let now = tokio::time::Instant::now();
+    let states = rules.routes.iter().filter_map(|route| {
+        let settings = route.settings.pressure.as_ref()?;
+        Some((route.settings.name.clone(), route.pressure.look(settings, now).0))
+    });
+    let troubled = states.filter(|(_, state)| *state != pressure::State::Free);
     troubled.map(|(name, state)| (name, state.name().into())).collect()
 }
 
@@ -397,7 +416,7 @@ impl<B: Backend> Status for Shown<B> {
     }
 
     fn ready(&self) -> (bool, serde_json::Value) {
-        let backend = self.backend.health();
+        let (backend, rules) = (self.backend.health(), self.handle.load());
         let draining = self.drain.is_announced();
         let ready = backend.reachable && !draining;
         let message = match (draining, backend.reachable) {
@@ -409,7 +428,8 @@ impl<B: Backend> Status for Shown<B> {
             "message": message,
             "draining": draining,
             "reasons": backend.reasons,
-            "circuits": circuits(&self.handle.load()),
+            "circuits": circuits(&rules),
+            "pressure": pressures(&rules),
             "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
         });
         (ready, body)

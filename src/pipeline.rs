@@ -10,6 +10,7 @@ use tower_service::Service;
 use crate::backend::Backend;
 use crate::backend::cancel::Manner;
 use crate::policies::authorize::Authorize;
+use crate::policies::backpressure::Backpressure;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
@@ -40,6 +41,8 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(RateLimit))
         // Before anything is held for it: while memory is short, new work only makes it shorter.
         .layer(Enforce(Overload))
+        // What a responder said that it will not take now; before a permit is taken for it.
+        .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
         // One execution a key, with all its attempts; a twin waits for its end, and holds a permit meanwhile.
@@ -100,6 +103,7 @@ impl<B: Backend> Service<Call> for Carry<B> {
         let settings = &call.route.settings;
         let manner = Manner {
             cancel_subject: settings.cancel_subject.clone(),
+            replies: settings.replies,
             skips_acknowledgements: settings.profile.skips_acknowledgements(),
         };
         self.0.call_as(call.request, manner)

@@ -14,10 +14,12 @@ use contract::{
 use tokio::time::Instant;
 
 use crate::adaptive::{AdaptiveLimit, AdaptiveSettings};
+use crate::backend::replies::ReplyBounds;
 use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
+use crate::pressure::{Pressure, PressureSettings};
 use crate::profiles::Profile;
 use crate::rules::Rules;
 use crate::services::idempotency::{self, IdempotencySettings};
@@ -84,6 +86,8 @@ pub struct RouteSettings {
     pub streams_max: Option<usize>,
     /// What bounds the queue of each of its streams, and what happens when it is full.
     pub queue: QueueBounds,
+    /// How many messages may answer a request of it, and how; `None` is one.
+    pub replies: Option<ReplyBounds>,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
     /// When its circuit opens; `None` is never.
@@ -94,6 +98,8 @@ pub struct RouteSettings {
     pub idempotency: Option<IdempotencySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
+    /// Where its responder is asked for its pressure, and what is made of it; `None` is not at all.
+    pub pressure: Option<PressureSettings>,
     /// What stands between its clients and its responder.
     pub profile: Profile,
 }
@@ -161,6 +167,8 @@ pub struct Route {
     pub retries: Arc<Budget>,
     /// The limit that follows the latency, kept across reloads.
     pub adaptive: Arc<AdaptiveLimit>,
+    /// What is known of its responder's pressure, kept across reloads.
+    pub pressure: Arc<Pressure>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -186,6 +194,7 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
             calls: permits(before.map(|route| &route.calls), calls_max),
@@ -320,11 +329,13 @@ fn no_route() -> RouteSettings {
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
+        replies: None,
         headers: Vec::new(),
         breaker: None,
         retry: None,
         idempotency: None,
         adaptive: None,
+        pressure: None,
         profile: Profile::Raw,
     }
 }

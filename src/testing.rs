@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use contract::{
     Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request,
-    Target, TraceContext, UnixPeer,
+    Subject, Target, TraceContext, UnixPeer,
 };
 use tokio::time::Instant;
 
 use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
+use crate::pressure::PressureSettings;
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
 use crate::services::idempotency::Bounds;
@@ -33,6 +34,7 @@ pub(crate) fn request(target: Target) -> Request {
         deadline: received + Duration::from_secs(10),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: origin(identity),
@@ -56,12 +58,28 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1024, bytes_max: 8 << 20 },
+        replies: None,
         headers: vec!["*".to_owned()],
         breaker: None,
         retry: None,
         idempotency: None,
         adaptive: None,
+        pressure: None,
         profile: crate::profiles::Profile::Raw,
+    }
+}
+
+/// A responder that is asked every two seconds and believed for ten.
+pub(crate) fn pressure_settings() -> PressureSettings {
+    PressureSettings {
+        subject: Subject::from_static("status"),
+        interval: Duration::from_secs(2),
+        absent_interval: Duration::from_mins(1),
+        timeout: Duration::from_secs(1),
+        believed: Duration::from_secs(10),
+        warning_percent: 50,
+        retry_after_max: Duration::from_mins(1),
+        recovery: Duration::from_secs(4),
     }
 }
 
@@ -75,8 +93,8 @@ pub(crate) fn limits() -> Limits {
         calls_max: 1024,
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
-        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 

@@ -38,6 +38,8 @@ mod faults;
 mod idempotency;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/pressure.rs"]
+mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
 #[path = "e2e_nats/router.rs"]
@@ -48,3 +50,5 @@ mod secrets;
 mod shared_keys;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
+#[path = "e2e_nats/streamed.rs"]
+mod streamed;

@@ -1,4 +1,5 @@
-//! What comes back from a responder, read the same on every backend: a message, or a no in its headers.
+//! What comes back from a responder, read the same on every backend: a message, a part of several, or a no in its
+//! headers.
 //!
 //! Two dialects say no: the gateway's own (`Ipc-Gateway-Error`, a string code) and the one of NATS services
 //! (`Nats-Service-Error-Code` and `Nats-Service-Error`; ADR-32). Either makes the reply a `failed` with its
@@ -19,18 +20,48 @@ pub const SERVICE_ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// The text that goes with [`SERVICE_ERROR_CODE`].
 pub const SERVICE_ERROR: &str = "Nats-Service-Error";
 
+/// `1`: the message is a part of an answer, and further ones follow; the last one lacks it.
+pub const MORE: &str = "Ipc-Gateway-More";
 /// No acknowledgement is larger: two names of at most 255 bytes each, a number, and the text of an error.
 const ACKNOWLEDGEMENT_BYTES_MAX: usize = 2048;
 
 /// The code of a no that does not say one.
 const CODE_UNKNOWN: &str = "failed";
+/// The code of an answer of many messages where one was to come.
+const CODE_MORE: &str = "more_than_one_reply";
+
+/// Whether further messages of the same answer follow.
+pub fn says_more(headers: &Headers) -> bool {
+    headers.get(MORE).is_some_and(|value| value == "1")
+}
+
+/// Reads one message of an answer that may have many: it, and whether further ones follow. Fails as [`reply`] does.
+pub fn part(mut headers: Headers, payload: Bytes) -> Result<(Message, bool), Error> {
+    let more = says_more(&headers);
+    if more {
+        // Each door says it in its own way.
+        headers.retain(|name, _| !name.eq_ignore_ascii_case(MORE));
+    }
+    reply(headers, payload).map(|message| (message, more))
+}
 
 /// Reads a reply: the message, or the error kind `failed` if its headers say so. Then the code is the string
 /// code, else the service's code; a number from 400 to 599 among them is the HTTP status to show (else 502),
-/// and one from 500 on counts against the backend.
+/// and one from 500 on counts against the backend. A message that says [more](says_more) is `failed` too.
 pub fn reply(headers: Headers, payload: Bytes) -> Result<Message, Error> {
     let [own, code, text] = [ERROR, SERVICE_ERROR_CODE, SERVICE_ERROR].map(|name| headers.get(name));
     if own.is_none() && code.is_none() && text.is_none() {
+        if says_more(&headers) {
+            // A part of an answer is not the answer, and nobody could tell that the rest is missing.
+            let failed = Failed {
+                body: payload,
+                code: ByteString::from_static(CODE_MORE),
+                http: 502,
+                grpc: 2,
+                counts: false,
+            };
+            return Err(Error::failed(failed, "the responder answers with more messages than one"));
+        }
         return Ok(Message { headers, payload });
     }
     let codes = [own, code].into_iter().flatten().filter(|code| !code.is_empty());
@@ -73,14 +104,14 @@ pub fn is_acknowledgement(payload: &[u8]) -> bool {
 /// value, or more than its limits) is left out and told in the debug log: a message is worth more than the
 /// sixty-fifth of its headers.
 ///
-/// The headers that make a reply an error are taken whatever else there is: left out, they would turn a no into
-/// a yes.
+/// The headers that make a reply an error or a part are taken whatever else there is: left out, they would turn a
+/// no into a yes, and a part into the whole.
 pub fn headers<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Headers {
     let mut headers = Headers::new();
     for (name, value) in entries {
-        let says_no =
-            [ERROR, SERVICE_ERROR_CODE, SERVICE_ERROR].iter().any(|no| name.eq_ignore_ascii_case(no));
-        if says_no && headers.append_past_limits(name, value).is_ok() {
+        let decides =
+            [ERROR, SERVICE_ERROR_CODE, SERVICE_ERROR, MORE].iter().any(|no| name.eq_ignore_ascii_case(no));
+        if decides && headers.append_past_limits(name, value).is_ok() {
             continue;
         }
         if let Err(reason) = headers.append(name, value) {
@@ -131,6 +162,17 @@ mod tests {
             assert_eq!((&*failed.code, failed.http, failed.counts), (code, http, counts), "{entries:?}");
             assert_eq!((&failed.body[..], failed.grpc), (&b"body"[..], 2));
         }
+    }
+
+    #[test]
+    fn a_part_where_one_message_was_to_come_is_failed_and_read_as_a_part_it_loses_the_header() {
+        let error = read(&[("Ipc-Gateway-More", "1")]).unwrap_err();
+        assert_eq!(error.as_failed().unwrap().code, CODE_MORE);
+        assert!(read(&[("Ipc-Gateway-More", "0")]).is_ok());
+        let (message, more) = part(headers([("ipc-gateway-more", "1"), ("X-A", "1")]), Bytes::new()).unwrap();
+        assert!(more && message.headers.len() == 1);
+        let many = (0..200).map(|_| ("X-A", "1")).chain([(MORE, "1")]);
+        assert!(part(headers(many), Bytes::new()).unwrap().1);
     }
 
     #[test]

@@ -94,6 +94,28 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
     )
     .example("1048576"),
+    Key::new(
+        "replies_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "messages, 1 = one answer only" },
+        "Messages that may answer one request: above 1 its answers are streams where the responder says that more \
+         follow, and only clients that can take a stream may ask. What waits for a slow client is bounded as any \
+         listener's queue.",
+    )
+    .default_to("1"),
+    Key::new(
+        "replies_bytes_max",
+        Kind::Int { min: 1024, max: 1 << 40, unit: "bytes" },
+        "Bytes of all messages of such an answer.",
+    )
+    .default_to("67108864"),
+    Key::new("reply_gap_timeout_ms", TIMEOUT_MS, "Longest silence between two messages of such an answer.")
+        .default_to("5000"),
+    Key::new(
+        "replies_timeout_ms",
+        Kind::Int { min: 100, max: 86_400_000, unit: "ms" },
+        "Longest time from the request to the last message of such an answer; timeout_ms is for its first.",
+    )
+    .default_to("60000"),
     Key::new("breaker_enabled", Kind::Bool, "Whether it has a breaker, instead of breaker.enabled.")
         .example("false"),
     Key::new(
@@ -149,6 +171,14 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
     )
     .example("true"),
+    Key::new(
+        "backpressure_subject",
+        Kind::Subject,
+        "Where its responder is asked how much it can take. Not set: nowhere.",
+    )
+    .example("orders.v1.status.backpressure"),
+    Key::new("backpressure_enabled", Kind::Bool, "Whether it is asked, instead of backpressure.enabled.")
+        .example("false"),
     Key::new(
         "headers",
         Kind::List(&Kind::Header),
@@ -212,6 +242,9 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("operations", "request"),
             ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
+            // What a router that decides some tens a second can answer within the five seconds.
+            ("calls_max", "128"),
+            ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
             ("idempotency", "true"),
             ("profile", "beamline-router-v1"),

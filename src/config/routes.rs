@@ -8,6 +8,7 @@ use super::resolved::Resolved;
 use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
+use crate::backend::replies::ReplyBounds;
 use crate::profiles::{Profile, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
@@ -18,6 +19,15 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
     let timeout = settings.millis_if_set(&path("timeout_ms"));
     let calls_max = own_limit("calls_max");
     let payload_bytes_max = settings.int("limits.payload_bytes_max");
+    let queue = QueueBounds {
+        policy: queue_policy(settings.text(&path("queue_policy"))),
+        messages_max: settings
+            .int_if_set(&path("queue_messages_max"))
+            .unwrap_or_else(|| settings.int("hub.queue_messages_max")),
+        bytes_max: settings
+            .int_if_set(&path("queue_bytes_max"))
+            .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
+    };
     RouteSettings {
         name: name.to_owned(),
         patterns: settings.texts(&path("patterns")).into_iter().map(pattern).collect(),
@@ -34,22 +44,30 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         rate: rate(settings, &path("rate_per_second"), &path("rate_burst")),
         calls_max,
         streams_max: own_limit("streams_max"),
-        queue: QueueBounds {
-            policy: queue_policy(settings.text(&path("queue_policy"))),
-            messages_max: settings
-                .int_if_set(&path("queue_messages_max"))
-                .unwrap_or_else(|| settings.int("hub.queue_messages_max")),
-            bytes_max: settings
-                .int_if_set(&path("queue_bytes_max"))
-                .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
-        },
+        queue,
+        replies: replies(settings, name, queue),
         headers: settings.texts(&path("headers")),
         breaker: route_rules::breaker(settings, name),
         retry: route_rules::retry(settings, name),
         idempotency: route_rules::idempotency(settings, name),
         adaptive: route_rules::adaptive(settings, name, calls_max),
+        pressure: route_rules::pressure(settings, name),
         profile: profile(settings, name),
     }
+}
+
+/// The bounds of an answer of many messages, which waits for its reader in a queue like any stream.
+fn replies(settings: &Resolved, name: &str, queue: QueueBounds) -> Option<ReplyBounds> {
+    let path = |key: &str| format!("routes.{name}.{key}");
+    let messages_max = settings.int(&path("replies_max"));
+    (messages_max > 1).then(|| ReplyBounds {
+        messages_max,
+        bytes_max: settings.int(&path("replies_bytes_max")),
+        gap: settings.millis(&path("reply_gap_timeout_ms")),
+        total: settings.millis(&path("replies_timeout_ms")),
+        queue_messages_max: queue.messages_max,
+        queue_bytes_max: queue.bytes_max,
+    })
 }
 
 fn profile(settings: &Resolved, name: &str) -> Profile {
@@ -72,7 +90,7 @@ fn pattern(text: String) -> Pattern {
     Pattern::parse(text).expect("the kind allows patterns only")
 }
 
-fn subject(text: &str) -> Subject {
+pub(super) fn subject(text: &str) -> Subject {
     Subject::parse(text).expect("the kind allows subjects only")
 }
 

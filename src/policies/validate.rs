@@ -1,6 +1,7 @@
-//! Validate: the route's own bounds on payload, headers and time. Malformed input spends no tokens.
+//! Validate: the route's own bounds on payload, headers and time, and whether who asks can take its answers.
+//! Malformed input spends no tokens.
 
-use contract::{Error, Kind, Outcome, Target};
+use contract::{Error, Kind, Operation, Outcome, Target};
 
 use crate::policy::Policy;
 use crate::route::Call;
@@ -26,6 +27,11 @@ impl Policy for Validate {
         if let Target::Task(_) = request.target {
             return Err(Error::new(Kind::Internal, "the route of this message type names no subject")
                 .with_outcome(Outcome::NotSent));
+        }
+        let asks = request.target.operation() == Operation::Request;
+        if asks && route.settings.replies.is_some() && !request.parts {
+            let text = "this route answers with a stream, which cannot be told to who asks in this way";
+            return Err(Error::new(Kind::Unsupported, text));
         }
         if !request.headers.is_empty() {
             request.headers.retain(|name, _| route.takes(name));
@@ -63,6 +69,29 @@ mod tests {
         assert_eq!(admitted(1, bounds).err(), Some(Kind::Invalid));
         assert!(admitted(2, bounds).is_ok() && admitted(4, bounds).is_ok());
         assert_eq!(admitted(5, bounds).err(), Some(Kind::TooLarge));
+    }
+
+    #[test]
+    fn who_cannot_take_a_stream_is_refused_where_answers_are_streams() {
+        let mut settings = testing::route_settings("r", &[">"]);
+        let seconds = Duration::from_secs(5);
+        settings.replies = Some(crate::backend::replies::ReplyBounds {
+            messages_max: 2,
+            bytes_max: 1024,
+            gap: seconds,
+            total: seconds,
+            queue_messages_max: 2,
+            queue_bytes_max: 1024,
+        });
+        let admitted = |target, parts| {
+            let mut call = testing::call_with(vec![settings.clone()], testing::limits(), target);
+            call.request.parts = parts;
+            Validate.admit(&mut call).map_err(|error| (error.kind(), error.outcome()))
+        };
+        let (asked, published) = (Subject::from_static("a"), Subject::from_static("a"));
+        assert_eq!(admitted(Target::Request(asked.clone()), true), Ok(()));
+        assert_eq!(admitted(Target::Request(asked), false), Err((Kind::Unsupported, Outcome::NotSent)));
+        assert_eq!(admitted(Target::Publish(published), false), Ok(()));
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Profile {
         matches!(self, Self::Raw)
     }
 
+    /// Whether the acknowledgement of a JetStream stream is no answer to a request.
+    pub fn skips_acknowledgements(&self) -> bool {
+        matches!(self, Self::BeamlineRouterV1(_))
+    }
+
     /// The idempotency key that the client put into its payload; `None` if there is none, or no place for one. Fails
     /// with `invalid` when what stands there cannot be a key.
     pub fn idempotency_key<'a>(&self, request: &'a Request) -> Result<Option<Cow<'a, str>>, Error> {
@@ -37,11 +42,6 @@ impl Profile {
             Self::Raw => Ok(None),
             Self::BeamlineRouterV1(_) => beamline_router::idempotency_key(&request.payload),
         }
-    }
-
-    /// Whether the acknowledgement of a JetStream stream is no answer to a request.
-    pub fn skips_acknowledgements(&self) -> bool {
-        matches!(self, Self::BeamlineRouterV1(_))
     }
 
     /// Makes of what the client sent what the responder takes. Fails with what the client has to change, before

@@ -16,6 +16,7 @@ use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::cancel::Manner;
 use tokio::time::Instant;
 
+pub(crate) use crate::streamed::*;
 use crate::suite::{Behaviour, Listener, Rig};
 
 /// The time a request may take here: longer than any case.
@@ -33,13 +34,14 @@ fn request_for(target: Target, payload: impl Into<Bytes>) -> Request {
         deadline: received + TIMEOUT,
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::new(Origin { door: "suite", identity, address: PeerAddress::Unix, connection: 7 }),
     }
 }
 
-fn request(subject: &str, payload: impl Into<Bytes>) -> Request {
+pub(crate) fn request(subject: &str, payload: impl Into<Bytes>) -> Request {
     request_for(Target::Request(Subject::parse(subject).unwrap()), payload)
 }
 
@@ -76,7 +78,7 @@ async fn delivery(stream: &mut DeliveryStream) -> (String, Bytes) {
 }
 
 /// Waits until `reached`: for what a backend does in a task of its own. The case's time limit ends it.
-async fn eventually(reached: impl Fn() -> bool) {
+pub(crate) async fn eventually(reached: impl Fn() -> bool) {
     while !reached() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

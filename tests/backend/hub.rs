@@ -35,8 +35,8 @@ fn handle() -> Handle {
         calls_max: limits.calls_max,
         streams_max: limits.streams_max,
         inbox_prefix: "_INBOX".to_owned(),
-        idempotency: idempotency.bounds,
         load: limits.load,
+        idempotency: idempotency.bounds,
     };
     let (registry, kinds) = (Registry::new(false), metrics::kinds());
     Handle::new(Rules::new(routes, limits, None, |route| RouteMeters::new(&registry, route, &kinds)))

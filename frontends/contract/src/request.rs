@@ -24,6 +24,9 @@ pub struct Request {
     pub idempotent: bool,
     /// Whether it must keep its order among the requests of its connection (publishes do anyway).
     pub ordered: bool,
+    /// Of a request: whether its peer can take an answer of many messages. Without it a route that gives such answers
+    /// refuses it.
+    pub parts: bool,
     /// Of a subscription: what the peer asks of its queue; without it all is as the route says. Other
     /// operations ignore it.
     pub queue: Option<QueueWish>,

@@ -41,6 +41,7 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// The body of an answer that is a stream.
 pub(crate) struct Events {
     stream: Option<DeliveryStream>,
+    of: Of,
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     drain: Drain,
     keep_alive: Duration,
@@ -49,6 +50,17 @@ pub(crate) struct Events {
     trace: TraceContext,
     budget: ByteBudget,
     meters: Arc<DoorMeters>,
+}
+
+/// What a stream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A subscription.
+    Subscription,
+    /// A subscription whose client has been here before: what it missed nobody knows.
+    Resumed,
+    /// A request, whose answer is finished when the gateway stops.
+    Request,
 }
 
 /// What a stream of events needs of its door.
@@ -61,21 +73,16 @@ pub(crate) struct Hall<'a> {
 }
 
 impl Events {
-    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is
-    /// subscribed. `resumed` is whether the client has been here before: what it missed nobody knows.
-    pub(crate) fn respond(
-        stream: DeliveryStream,
-        resumed: bool,
-        trace: &TraceContext,
-        hall: &Hall<'_>,
-    ) -> Response {
+    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is there.
+    pub(crate) fn respond(stream: DeliveryStream, of: Of, trace: &TraceContext, hall: &Hall<'_>) -> Response {
         let mut opening = String::from(": open\n\n");
-        if resumed {
+        if of == Of::Resumed {
             gap(&mut opening, None);
         }
         hall.meters.streams.add(1);
         let events = Self {
             stream: Some(stream),
+            of,
             leave: Box::pin(hall.drain.leave()),
             drain: hall.drain.clone(),
             keep_alive: hall.keep_alive,
@@ -143,7 +150,7 @@ impl HttpBody for Events {
             return Poll::Ready(None);
         }
         let mut text = String::new();
-        if self.leave.as_mut().poll(context).is_ready() {
+        if self.of != Of::Request && self.leave.as_mut().poll(context).is_ready() {
             self.end();
             let wait = self.drain.retry_after();
             let _ = write!(text, "retry: {}\n\n", wait.as_millis());
@@ -248,7 +255,8 @@ mod tests {
                 meters: &self.meters,
             };
             let stream = DeliveryStream::new(events);
-            Events::respond(stream, resumed, &TraceContext::start(), &hall).into_body()
+            let of = if resumed { Of::Resumed } else { Of::Subscription };
+            Events::respond(stream, of, &TraceContext::start(), &hall).into_body()
         }
     }
 

@@ -26,7 +26,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::events::{Events, Hall};
+use crate::events::{Events, Hall, Of};
 use crate::problem::Refused;
 use crate::{Door, answer, asking, body, openapi};
 
@@ -146,18 +146,18 @@ async fn request<P: Pipeline>(State(door): State<Arc<Door<P>>>, named: Named, re
     let trace = asking::trace(request.headers());
     let accepts_events = accepts_events(request.headers());
     let answered = async {
-        match send(&door, Target::Request(subject(named)?), request, &trace).await? {
+        let sent = send(&door, Target::Request(subject(named)?), request, &trace).await;
+        match sent.map_err(|refused| not_acceptable(refused, accepts_events))? {
             Reply::Message(message) => {
                 Ok(answer::message(message, &door.response_headers, &door.gate.budget))
             }
             Reply::Accepted => Ok(answer::accepted()),
             Reply::Stream(stream) if accepts_events => {
-                Ok(Events::respond(stream, false, &trace, &door.hall()))
+                Ok(Events::respond(stream, Of::Request, &trace, &door.hall()))
             }
             Reply::Stream(_) => {
-                let text = "the answer is a stream: accept text/event-stream to read it";
-                let error = Error::new(Kind::Unsupported, text).with_outcome(Outcome::Unknown);
-                Err(Refused::from(error).with_status(StatusCode::NOT_ACCEPTABLE))
+                let error = Error::new(Kind::Unsupported, STREAM).with_outcome(Outcome::Unknown);
+                Err(not_acceptable(error.into(), false))
             }
         }
     };
@@ -205,6 +205,16 @@ async fn subscribe_to_query<P: Pipeline>(
     settle(&door, answered, &trace)
 }
 
+const STREAM: &str = "the answer is a stream: accept text/event-stream to read it";
+
+/// The status of HTTP (RFC 9110, section 15.5.7) where only what the client accepts stands in the way.
+fn not_acceptable(refused: Refused, accepts_events: bool) -> Refused {
+    if refused.error.kind() == Kind::Unsupported && !accepts_events {
+        return refused.with_status(StatusCode::NOT_ACCEPTABLE);
+    }
+    refused
+}
+
 fn malformed(text: &'static str) -> Refused {
     Error::new(Kind::Malformed, text).into()
 }
@@ -241,6 +251,7 @@ async fn send<P: Pipeline>(
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: asking::idempotent(&parts.headers)?,
+        parts: accepts_events(&parts.headers),
     };
     let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
     let (payload, charge) = body::read(body, bounds, &door.gate.budget).await?;
@@ -256,14 +267,15 @@ async fn listen<P: Pipeline>(
 ) -> Result<Response, Refused> {
     let pattern = Pattern::parse(name?).map_err(invalid)?;
     let (parts, _) = request.into_parts();
-    let resumed = parts.headers.contains_key("last-event-id");
+    let of = if parts.headers.contains_key("last-event-id") { Of::Resumed } else { Of::Subscription };
     let asked = Asked {
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: true,
+        parts: false,
     };
     match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), &parts, trace).await? {
-        Reply::Stream(stream) => Ok(Events::respond(stream, resumed, trace, &door.hall())),
+        Reply::Stream(stream) => Ok(Events::respond(stream, of, trace, &door.hall())),
         Reply::Accepted | Reply::Message(_) => {
             Err(Error::new(Kind::Internal, "a subscription was not answered with a stream").into())
         }
@@ -275,6 +287,8 @@ struct Asked {
     headers: Headers,
     timeout: Option<Duration>,
     idempotent: bool,
+    /// Whether an answer of many messages can be told.
+    parts: bool,
 }
 
 /// Calls the pipeline. Hyper drops this future when the peer goes away, and with it all that the request holds.
@@ -296,6 +310,7 @@ async fn call<P: Pipeline>(
         deadline: door.gate.deadline(received, asked.timeout),
         idempotent: asked.idempotent,
         ordered: false,
+        parts: asked.parts,
         queue: None,
         trace: trace.clone(),
         origin: Arc::clone(origin),

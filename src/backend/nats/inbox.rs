@@ -14,13 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use async_nats::Message;
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 
 use super::counts::Counts;
+use super::given_up::GivenUp;
+use super::headers;
 use super::reply_id::{self, TOKEN_LEN};
 use super::ticket::Ticket;
 use crate::backend::incoming;
+use crate::backend::replies::Replies;
 
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
 pub(super) const INDEX_BITS: u32 = 24;
@@ -72,6 +75,8 @@ pub(super) enum Phase {
     Free,
     Waiting(Option<Waker>),
     Answered(Box<Message>),
+    /// Replies go into this queue, as many as it takes.
+    Many(Arc<Replies<GivenUp>>),
     Failed(Fault),
     /// Told to the waiting one, and not given back yet.
     Told,
@@ -182,7 +187,7 @@ impl Inbox {
         }
         let Held { skips_acknowledgements, phase, .. } = &mut *held;
         match phase {
-            Phase::Waiting(_)
+            Phase::Waiting(_) | Phase::Many(_)
                 if *skips_acknowledgements && incoming::is_acknowledgement(&message.payload) =>
             {
                 self.counts.acknowledgements_skipped.increment();
@@ -192,6 +197,16 @@ impl Inbox {
                 *phase = Phase::Answered(Box::new(message));
                 drop(held);
                 wake(waker);
+            }
+            Phase::Many(replies) => {
+                let replies = Arc::clone(replies);
+                // What ends an answer may publish, so no lock is held.
+                drop(held);
+                if message.status == Some(StatusCode::NO_RESPONDERS) {
+                    replies.fail(super::no_responders());
+                } else if !replies.push(headers::incoming(message.headers), message.payload) {
+                    self.counts.late_replies.increment();
+                }
             }
             Phase::Free => self.counts.foreign_replies.add(1),
             Phase::Answered(_) | Phase::Failed(_) | Phase::Told => self.counts.double_replies.add(1),
@@ -249,10 +264,14 @@ impl Inbox {
 }
 
 fn fail(held: &mut Held, fault: Fault) -> bool {
-    let Phase::Waiting(waker) = &mut held.phase else { return false };
-    let waker = waker.take();
-    held.phase = Phase::Failed(fault);
-    wake(waker);
+    match std::mem::replace(&mut held.phase, Phase::Failed(fault)) {
+        Phase::Waiting(waker) => wake(waker),
+        Phase::Many(replies) => replies.lose(),
+        over => {
+            held.phase = over;
+            return false;
+        }
+    }
     true
 }
 

@@ -6,6 +6,7 @@
 //! | `pool.rs`, `member.rs`, `backoff.rs`, `pace.rs` | which connections there are, how they come back, which one is taken |
 //! | `connect.rs`, `link.rs`, `signals.rs`, `violation.rs` | one connection, from its handshake to its end |
 //! | `inbox.rs`, `ticket.rs`, `reply_id.rs` | the replies of one connection |
+//! | `streamed.rs` | what an answer of many messages holds |
 //! | `given_up.rs` | what a responder is told when nobody waits any more |
 //! | `queue.rs` | the bytes that wait to be written on one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
@@ -38,6 +39,7 @@ mod reply_id;
 pub mod responder;
 mod settings;
 mod signals;
+mod streamed;
 mod subscribe;
 mod ticket;
 mod violation;
@@ -61,7 +63,7 @@ use tokio::time::{Instant, timeout};
 use self::bucket::KeyValue;
 pub use self::check::{OpenError, OpenErrors};
 use self::given_up::GivenUp;
-use self::inbox::{Fault, Purpose, Refusal};
+use self::inbox::{Purpose, Refusal};
 use self::link::Link;
 use self::pins::Pinned;
 use self::pool::Pool;
@@ -69,8 +71,10 @@ use self::queue::Full;
 pub use self::settings::{
     Address, BucketSettings, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
-use super::cancel::{Cancel, Manner};
+use self::streamed::Streamed;
+use super::cancel::{Cancel, Manner, Reason};
 use super::outgoing::RequestId;
+use super::replies::{Reader, Replies, Responder as _};
 use super::{Backend, Health, Reading, incoming};
 use crate::services::idempotency::Bucket;
 
@@ -186,7 +190,7 @@ async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<
     }
     match request.target.clone() {
         Target::Publish(subject) => publish(&pool, request, subject).await,
-        Target::Request(subject) => ask(&pool, request, subject, manner).await,
+        Target::Request(subject) => ask(pool, request, subject, manner).await,
         Target::Subscribe(pattern) => subscribe::subscribe(pool, pattern).await,
         // The route table turns a message type into a subject; one that has none never gets here.
         Target::Task(kind) => {
@@ -206,11 +210,11 @@ async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Repl
     Ok(Reply::Accepted)
 }
 
-async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
-    check_reach(pool, &subject)?;
+async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
+    check_reach(&pool, &subject)?;
     let due = request.deadline;
     let mut pinned = if request.ordered {
-        in_time(due, pool.pins.link(&request.origin, pool)).await?
+        in_time(due, pool.pins.link(&request.origin, &pool)).await?
     } else {
         Pinned::free(pool.take_near(request.origin.connection)?)
     };
@@ -219,36 +223,49 @@ async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) ->
         .link
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
-        .map_err(|refusal| refused(pool, refusal))?;
+        .map_err(|refusal| refused(&pool, refusal))?;
     if manner.skips_acknowledgements {
         ticket.skip_acknowledgements();
+    }
+    let replies = manner.replies.map(Replies::new);
+    if let Some(replies) = &replies {
+        ticket.bring_to(replies);
     }
     let id = RequestId::random();
     let cancel = Cancel::of(&request, id, manner);
     let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
-    in_time(due, hand_over(pool, &mut pinned, message, WhenFull::Refuse)).await?;
+    in_time(due, hand_over(&pool, &mut pinned, message, WhenFull::Refuse)).await?;
     let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
     pool.counts.requests.increment();
-    let answer = ticket.await;
-    given_up.disarm();
-    match answer {
-        Ok(reply) => {
-            pinned.answered();
-            if reply.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(Error::new(Kind::NoResponders, "nobody listens on the subject"));
-            }
-            incoming::reply(headers::incoming(reply.headers), reply.payload).map(Reply::Message)
-        }
-        Err(Fault::Lost) => {
-            let error = pool.unavailable().with_outcome(Outcome::Unknown);
-            Err(error.with_cause("the connection was lost before the answer came"))
-        }
-        Err(Fault::Denied) if pinned.link.is_deaf() => {
-            let error = pool.unavailable().with_outcome(Outcome::Unknown);
-            Err(error.with_cause("the server no longer permits to receive replies"))
-        }
-        Err(Fault::Denied) => Err(signals::denied()),
+    if let Some(replies) = replies {
+        replies.arm(given_up);
+        let meters = Arc::clone(&pool.replies);
+        return Reader::new(replies, meters, subject, Streamed { ticket, pinned, pool }).answer().await;
     }
+    let answer = ticket.await;
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(fault) => {
+            given_up.disarm();
+            return Err(streamed::fault(&pool, &pinned, fault));
+        }
+    };
+    pinned.answered();
+    if reply.status == Some(StatusCode::NO_RESPONDERS) {
+        given_up.disarm();
+        return Err(no_responders());
+    }
+    let headers = headers::incoming(reply.headers);
+    if incoming::says_more(&headers) {
+        given_up.give_up(Some(Reason::OverLimit));
+    } else {
+        given_up.disarm();
+    }
+    incoming::reply(headers, reply.payload).map(Reply::Message)
+}
+
+fn no_responders() -> Error {
+    Error::new(Kind::NoResponders, "nobody listens on the subject")
 }
 
 fn check_reach(pool: &Pool, subject: &Subject) -> Result<(), Error> {

@@ -54,6 +54,7 @@ impl Pool {
         readings.extend(self.uses(&links));
         readings.extend(members.iter().filter_map(|member| round_trip(member)));
         readings.extend(self.counters());
+        readings.extend(self.replies.readings());
         readings
     }
 

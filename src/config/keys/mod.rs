@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod backpressure;
 pub(super) mod breaker;
 mod concurrency;
 mod drain;
@@ -53,6 +54,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &backpressure::SECTION,
     &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,

@@ -122,6 +122,14 @@ fn settings_that_contradict_each_other_are_refused() {
             "[routes.a]\npatterns = [\"a\"]\npayload_bytes_min = 5\npayload_bytes_max = 4",
             "routes.a.payload_bytes_min is above routes.a.payload_bytes_max, which is 4",
         ),
+        (
+            "[routes.decide]\nreplies_max = 2",
+            "routes.decide.replies_max has no effect on a route with a profile",
+        ),
+        (
+            "[routes.a]\npatterns = [\"a\"]\nreplies_timeout_ms = 1000",
+            "routes.a.replies_timeout_ms is below routes.a.reply_gap_timeout_ms, which is 5000",
+        ),
         ("[routes.a]\npatern = [\"a\"]", "routes.a.patern is not known; did you mean patterns?"),
     ];
     for (text, expected) in cases {

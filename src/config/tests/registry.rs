@@ -43,6 +43,8 @@ fn every_key_reaches_the_typed_configuration() {
     // A valid value that is not the default; contradictions between keys do not matter here.
     let other = |key: &Key| -> String {
         match (&key.kind, key.default) {
+            // On as its section is.
+            _ if key.path == "backpressure_enabled" => "false".into(),
             (Kind::Bool, default) => if default == Some("true") { "false" } else { "true" }.into(),
             (Kind::Int { min, max, .. }, default) => {
                 let default = default.and_then(|text| text.parse().ok());
@@ -82,10 +84,14 @@ fn every_key_reaches_the_typed_configuration() {
             ("IPC_GATEWAY__IDEMPOTENCY__STORE", "nats_kv")
         }
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
+        "backpressure_enabled" => ("IPC_GATEWAY__ROUTES__LOCAL__BACKPRESSURE_SUBJECT", "s"),
         "breaker_enabled" => ("UNRELATED", ""),
         path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
         "default_tenant" | "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
             ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-router-v1")
+        }
+        "replies_bytes_max" | "reply_gap_timeout_ms" | "replies_timeout_ms" => {
+            ("IPC_GATEWAY__ROUTES__LOCAL__REPLIES_MAX", "2")
         }
         _ => ("UNRELATED", ""),
     };
