@@ -29,10 +29,10 @@ fn connected(start: Start) -> Gateway {
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -80,7 +80,7 @@ fn ask(gateway: &Gateway, method: &str, path: &str, headers: &str, body: &str) -
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-fn get(gateway: &Gateway, path: &str) -> Answer {
+pub(crate) fn get(gateway: &Gateway, path: &str) -> Answer {
     ask(gateway, "GET", path, "", "")
 }
 

@@ -373,6 +373,94 @@ mod tests {
         assert_eq!((next(&mut body).await, room.meters.streams.get()), (None, 0));
     }
 
+    /// A stream of a configured route that is filtered by `/t`.
+    fn filtered(
+        room: &Room,
+        events: impl futures_util::Stream<Item = Result<Event, Error>> + Send + 'static,
+    ) -> Body {
+        use crate::rest::table::{Found, Table};
+        use crate::rest::{FormSettings, RouteSettings};
+
+        let route = RouteSettings {
+            name: "r".into(),
+            method: "GET".into(),
+            path: "/e".into(),
+            summary: None,
+            operation: Some(contract::Operation::Subscribe),
+            subject: Some("a.>".into()),
+            body: "passed".into(),
+            headers: Vec::new(),
+            tenant_from: Vec::new(),
+            tenant_required: false,
+            answer: "whole".into(),
+            status: None,
+            errors: Some("f".into()),
+            filter: vec!["/t".into()],
+            filter_value: Some("query:t".into()),
+            event_name: Some("/type".into()),
+            event_data: Some("/data".into()),
+        };
+        let form = FormSettings {
+            name: "f".into(),
+            body: "{\"error\":\n\"{code}\",\"t\":{query:t}}".into(),
+            headers: Vec::new(),
+            codes: Vec::new(),
+        };
+        let table = Arc::new(Table::new(&[route], &[form], "t", &[]).unwrap());
+        let Ok(Found::Route(route, _)) = table.find(&hyper::Method::GET, "/e") else { panic!("it is there") };
+        let manner = Manner { route, filter: Some("x".into()), sent: Sent::example(table, "t=x") };
+        let hall = Hall {
+            drain: &room.drain,
+            keep_alive: Duration::from_secs(15),
+            budget: &room.budget,
+            meters: &room.meters,
+        };
+        let stream = DeliveryStream::new(events);
+        let manner = Some(Box::new(manner));
+        Events::respond(stream, Of::Subscription, &TraceContext::start(), &hall, manner).into_body()
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_leaves_no_trace_and_what_passes_has_its_shape() {
+        let room = Room::new();
+        let held = |payload| Ok(delivery(payload, None));
+        let mut events = vec![
+            held(r#"{"t":"y","type":"secret"}"#),
+            held("no JSON"),
+            Ok(Event::Gap { lost: std::num::NonZeroU64::new(3) }),
+            held("{\"t\":\"x\",\"type\":\"made\",\"data\":{\"a\":\n1}}"),
+            held(r#"{"t":"x","type":"two\nlines"}"#),
+        ];
+        // More than are looked at in one turn.
+        events.extend((0..1000).map(|_| held(r#"{"t":"y"}"#)));
+        events.push(held(r#"{"t":"x","type":"last","data":null}"#));
+        events.push(Err(Error::new(Kind::SlowConsumer, "too slow")));
+        let mut body = filtered(&room, stream::iter(events));
+        let mut text = String::new();
+        while let Some(more) = next(&mut body).await {
+            text.push_str(&more);
+        }
+        let expected = ": open\n\nevent: gap\ndata: {\"lost\":null}\n\n\
+             event: made\ndata: {\"a\": 1}\n\nevent: message\ndata: null\n\nevent: last\ndata: null\n\n\
+             event: error\ndata: {\"error\": \"slow_consumer\",\"t\":\"x\"}\n\n";
+        assert_eq!(text, expected);
+        assert_eq!(room.meters.streams.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_back_is_no_sign_of_life() {
+        let room = Room::new();
+        let held = stream::unfold((), async |()| {
+            sleep(Duration::from_secs(1)).await;
+            Some((Ok(delivery(r#"{"t":"y"}"#, None)), ()))
+        });
+        let mut body = filtered(&room, held);
+        next(&mut body).await;
+        let began = Instant::now();
+        assert_eq!(next(&mut body).await.unwrap(), ": keep-alive\n\n");
+        assert_eq!(began.elapsed().as_secs(), 15);
+    }
+
     #[tokio::test]
     async fn who_comes_back_is_told_of_a_gap_first() {
         let room = Room::new();

@@ -10,8 +10,8 @@ pub(super) static SECTION: Section =
 const KEYS: &[Key] = &[Key::new(
     "identity.default_tenant",
     Kind::Text,
-    "Tenant of peers that no credential gives one: local and anonymous ones. Profiles write it into bodies, and REST \
-     routes compare what a request says with it.",
+    "Tenant of peers that no credential gives one: local and anonymous ones. Profiles write it into bodies, \
+     idempotency keys belong to it, and REST routes compare what a request says with it.",
 )
 .default_to("default_tenant")
 .reloadable()];

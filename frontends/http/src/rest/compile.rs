@@ -318,3 +318,154 @@ fn usual_summary(settings: &RouteSettings) -> String {
         None => "How the gateway stands.".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, path: &str) -> RouteSettings {
+        RouteSettings {
+            name: name.to_owned(),
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            summary: None,
+            operation: Some(Operation::Request),
+            subject: Some("a.b".to_owned()),
+            body: "passed".to_owned(),
+            headers: Vec::new(),
+            tenant_from: Vec::new(),
+            tenant_required: false,
+            answer: "whole".to_owned(),
+            status: None,
+            errors: None,
+            filter: Vec::new(),
+            filter_value: None,
+            event_name: None,
+            event_data: None,
+        }
+    }
+
+    fn told(routes: &[RouteSettings], forms: &[FormSettings]) -> Vec<String> {
+        let mounted = [Entry { method: "GET", path: "/v1/ws", summary: "" }];
+        let problems = Table::new(routes, forms, "t", &mounted).err().unwrap_or_default();
+        let name = |of: Of| match of {
+            Of::Route(name) => name,
+            Of::Form(name) => format!("({name})"),
+        };
+        problems
+            .into_iter()
+            .map(|problem| format!("{} {} {}", name(problem.of), problem.key, problem.what))
+            .collect()
+    }
+
+    #[test]
+    fn each_key_that_cannot_be_is_told_with_its_reason() {
+        type Change = fn(&mut RouteSettings);
+        let cases: &[(Change, &str)] = &[
+            (|route| route.method = "get".into(), "r method is none of GET"),
+            (|route| route.path = String::new(), "r path does not start with /"),
+            (|route| route.subject = None, "r subject is not set"),
+            (|route| route.subject = Some("a..b".into()), "r subject is no subject"),
+            (|route| route.subject = Some("a.*".into()), "r subject is no subject"),
+            (|route| route.subject = Some("$SYS.{x}".into()), "r subject is reserved"),
+            (
+                |route| route.subject = Some("a.x{x}".into()),
+                "r subject has a placeholder that is not a whole token",
+            ),
+            (
+                |route| route.subject = Some("a.{y}".into()),
+                "r subject has a source that cannot be: {y} is not known; there are x",
+            ),
+            (|route| route.body = "{\"a\":}".into(), "r body is not JSON"),
+            (|route| route.body = "{\"a\":{code}}".into(), "r body has a placeholder that cannot be"),
+            (|route| route.headers = vec!["X-A".into()], "r headers has a line that is not Name: value"),
+            (
+                |route| route.headers = vec!["Nats-Msg-Id: {x}".into()],
+                "r headers sets Nats-Msg-Id, which no peer may set",
+            ),
+            (|route| route.headers = vec!["X-A: {y}".into()], "r headers has a placeholder"),
+            (|route| route.tenant_from = vec!["cookie:x".into()], "r tenant_from has a source"),
+            (|route| route.tenant_required = true, "r tenant_required is set without tenant_from"),
+            (|route| route.answer = "health".into(), "r answer is neither whole nor a pointer"),
+            (|route| route.status = Some(404), "r status is no status of a success"),
+            (
+                |route| route.errors = Some("none".into()),
+                "r errors is \"none\", but there is no [rest_errors.none]",
+            ),
+            (|route| route.filter = vec!["/a".into()], "r filter is set, but the answer is no stream"),
+            (
+                |route| route.event_data = Some("/a".into()),
+                "r event_data is set, but the answer is no stream",
+            ),
+            (
+                |route| {
+                    route.operation = Some(Operation::Subscribe);
+                    route.filter = vec!["/a".into()];
+                },
+                "r filter and filter_value come together",
+            ),
+            (
+                |route| {
+                    route.operation = Some(Operation::Subscribe);
+                    route.event_name = Some("type".into());
+                },
+                "r event_name a JSON pointer starts with /",
+            ),
+            (
+                |route| {
+                    route.operation = Some(Operation::Subscribe);
+                    route.answer = "/a".into();
+                },
+                "r answer is set, but the answer is events",
+            ),
+            (
+                |route| {
+                    route.operation = None;
+                    route.answer = "{\"a\":{status}}".into();
+                },
+                "r subject is set, but the gateway itself answers",
+            ),
+            (
+                |route| {
+                    route.operation = None;
+                    route.subject = None;
+                },
+                "r answer is not set: the gateway itself answers",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut route = route("r", "/a/{x}");
+            change(&mut route);
+            let told = told(&[route], &[]);
+            assert!(told.len() == 1 && told[0].starts_with(expected), "{expected}: {told:?}");
+        }
+        assert!(told(&[route("r", "/a/{x}")], &[]).is_empty());
+    }
+
+    #[test]
+    fn paths_that_collide_are_told_with_what_they_collide_with() {
+        for taken in ["/openapi.json", "/v1/{x}", "/{x}", "/{x}/ws", "/v1/request/{s}", "/{a}/{b}/c"] {
+            let told = told(&[route("r", taken)], &[]);
+            assert!(!told.is_empty() && told[0].starts_with("r path collides with "), "{taken}: {told:?}");
+        }
+        let twice = told(&[route("one", "/a/{x}"), route("two", "/a/{y}"), route("three", "/a/b")], &[]);
+        assert_eq!(twice, ["two path is for the same method and paths as /a/{x} of rest.one"]);
+    }
+
+    #[test]
+    fn every_problem_of_a_form_is_told_once() {
+        let form = FormSettings {
+            name: "f".to_owned(),
+            body: "{\"a\":{path}}".to_owned(),
+            headers: ["200 X-A: 1", "429 X-A", "429 Content-Length: 1", "429 X-A: {x}"]
+                .map(str::to_owned)
+                .to_vec(),
+            codes: ["nothing=a", "invalid"].map(str::to_owned).to_vec(),
+        };
+        let mut route = route("r", "/a");
+        route.errors = Some("f".to_owned());
+        let told = told(&[route], &[form]);
+        assert_eq!(told.len(), 7, "{told:?}");
+        assert!(told.iter().all(|told| told.starts_with("(f) ")), "{told:?}");
+    }
+}

@@ -271,3 +271,20 @@ impl Route {
         Ok(())
     }
 }
+
+#[cfg(test)]
+impl Sent {
+    /// A request of nobody's, with these parameters in its query.
+    pub(crate) fn example(table: Arc<Table>, query: &str) -> Self {
+        let identity = Identity::new("anonymous", contract::Method::Anonymous);
+        let address = contract::PeerAddress::Unix;
+        Self {
+            origin: Arc::new(Origin { door: "http", identity, address, connection: 1 }),
+            table,
+            path: Vec::new(),
+            query: path::query(query),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+}
