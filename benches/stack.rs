@@ -16,11 +16,13 @@ use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
+use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -83,6 +85,10 @@ fn handle() -> Handle {
             open: Duration::from_secs(5),
             probes: 3,
         }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
+        }),
         retry: Some(RetrySettings {
             attempts_max: 2,
             attempt_timeout: Some(Duration::from_secs(1)),
@@ -92,6 +98,7 @@ fn handle() -> Handle {
             budget_max: 10,
         }),
         replies: None,
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
@@ -109,6 +116,8 @@ fn handle() -> Handle {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     };
     let (registry, kinds) = (Registry::new(false), kinds());
     Handle::new(Rules::new(vec![route], limits, None, |name| RouteMeters::new(&registry, name, &kinds)))

@@ -4,14 +4,17 @@
 pub(crate) mod backends;
 mod doors;
 mod mount;
+mod recovery;
 mod reload;
+mod watcher;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::{Address, ByteBudget, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +29,7 @@ use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
+use crate::pressure;
 use crate::rules::{Handle, Limits, Rules};
 
 pub use reload::Reload;
@@ -61,6 +65,9 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
+    /// Ends when it is dropped.
+    _watching: JoinSet<()>,
+    watcher: JoinSet<Infallible>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -120,13 +127,17 @@ impl Gateway {
         let (rules, old_names) = (handle.clone(), config.metrics_old_names);
         registry.readings(Box::new(move || {
             let mut readings = readable.readings();
-            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
+            let rules = rules.load();
+            readings.extend(metrics::recovery::readings(&rules, old_names));
+            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
             readings
         }));
 
         registry.show_rules(&handle)?;
-        let budget = ByteBudget::new(config.limits.memory_bytes_max);
-        registry.show_budget(&budget)?;
+        let load = Arc::clone(&handle.load().load);
+        registry.show_load(&load)?;
+        let admission = Admission::new(config.limits.handshakes_max);
+        registry.show_admission(&admission)?;
         let drain = Drain::spread_over(config.drain_spread);
         registry.show_drain(&drain)?;
         let authenticate =
@@ -137,7 +148,8 @@ impl Gateway {
                 authenticate: Arc::new(authenticate),
                 drain: drain.clone(),
                 meters: Arc::default(),
-                budget,
+                budget: load.memory.clone(),
+                admission,
                 timeouts: Timeouts { max: config.limits.timeout_max },
             },
             registry: registry.clone(),
@@ -167,6 +179,8 @@ impl Gateway {
             addresses.push((door.name, door.address));
             doors.spawn(door.serving);
         }
+        let mut watching = JoinSet::new();
+        watching.spawn(recovery::watch(backend.clone(), load));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -180,12 +194,16 @@ impl Gateway {
             };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
+        let mut watcher_task = JoinSet::new();
+        watcher_task.spawn(watcher::watch(backend.clone(), handle.clone()));
         Ok(Self {
             drain,
             pause: config.drain_pause,
             admin_stop,
             doors,
             admin: admin_task,
+            _watching: watching,
+            watcher: watcher_task,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -270,6 +288,7 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
+        self.watcher.shutdown().await;
         self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();
@@ -338,6 +357,8 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         calls_max: config.limits.calls_max,
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
+        load: config.limits.load,
+        idempotency: config.idempotency.bounds,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))
@@ -348,6 +369,17 @@ fn circuits(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
     let with_breaker = rules.routes.iter().filter(|route| route.settings.breaker.is_some());
     let states = with_breaker.map(|route| (route.settings.name.clone(), route.circuit.state()));
     let troubled = states.filter(|(_, state)| *state != State::Closed);
+    troubled.map(|(name, state)| (name, state.name().into())).collect()
+}
+
+/// What holds for each route whose responder is under pressure, or was a moment ago.
+fn pressures(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
+    let now = tokio::time::Instant::now();
+    let states = rules.routes.iter().filter_map(|route| {
+        let settings = route.settings.pressure.as_ref()?;
+        Some((route.settings.name.clone(), route.pressure.look(settings, now).0))
+    });
+    let troubled = states.filter(|(_, state)| *state != pressure::State::Free);
     troubled.map(|(name, state)| (name, state.name().into())).collect()
 }
 
@@ -371,7 +403,7 @@ impl<B: Backend> Status for Shown<B> {
     }
 
     fn ready(&self) -> (bool, serde_json::Value) {
-        let backend = self.backend.health();
+        let (backend, rules) = (self.backend.health(), self.handle.load());
         let draining = self.drain.is_announced();
         let ready = backend.reachable && !draining;
         let message = match (draining, backend.reachable) {
@@ -383,7 +415,8 @@ impl<B: Backend> Status for Shown<B> {
             "message": message,
             "draining": draining,
             "reasons": backend.reasons,
-            "circuits": circuits(&self.handle.load()),
+            "circuits": circuits(&rules),
+            "pressure": pressures(&rules),
             "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
         });
         (ready, body)

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use contract::{DeliveryStream, Error, Kind, Origin, Pattern, Reply, Request, Target};
 use pin_project_lite::pin_project;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -191,6 +192,14 @@ impl<B: Backend> Backend for Hub<B> {
 
     fn health(&self) -> Health {
         self.0.backend.health()
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.0.backend.is_reachable()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.0.backend.changes()
     }
 
     fn readings(&self) -> Vec<Reading> {

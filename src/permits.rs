@@ -30,7 +30,12 @@ impl Permits {
 
     /// Takes one, or none when the limit is reached. Never waits, never allocates.
     pub fn take(self: &Arc<Self>) -> Option<Permit> {
-        let limit = self.limit.load(Ordering::Relaxed);
+        self.take_within(self.limit())
+    }
+
+    /// The same under a lower limit, which holds for this one alone.
+    pub fn take_within(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+        let limit = limit.min(self.limit());
         let more = |used| (used < limit).then(|| used + 1);
         // Relaxed: the count guards a number, it publishes no other memory.
         self.used

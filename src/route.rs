@@ -19,8 +19,10 @@ use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
+use crate::pressure::{Pressure, PressureSettings};
 use crate::profiles::Profile;
 use crate::rules::Rules;
+use crate::services::idempotency::{self, IdempotencySettings};
 use crate::services::retry::{Budget, RetrySettings};
 
 /// A request on its way, with the route it takes and the rules in force when it arrived.
@@ -34,6 +36,8 @@ pub struct Call {
     pub rules: Arc<Rules>,
     /// Of an attempt with a time of its own: when it has had all of it. The request's deadline may come before.
     pub attempt_due: Option<Instant>,
+    /// Whether it is not sent again once it may have happened, whatever its peer says: it has an idempotency key.
+    pub sent_once: bool,
 }
 
 impl Call {
@@ -90,8 +94,12 @@ pub struct RouteSettings {
     pub breaker: Option<CircuitSettings>,
     /// How idempotent requests are tried again; `None` is not at all.
     pub retry: Option<RetrySettings>,
+    /// How long requests with a key are executed once only; `None` is that keys mean nothing.
+    pub idempotency: Option<IdempotencySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
+    /// Where its responder is asked for its pressure, and what is made of it; `None` is not at all.
+    pub pressure: Option<PressureSettings>,
     /// What stands between its clients and its responder.
     pub profile: Profile,
 }
@@ -159,6 +167,8 @@ pub struct Route {
     pub retries: Arc<Budget>,
     /// The limit that follows the latency, kept across reloads.
     pub adaptive: Arc<AdaptiveLimit>,
+    /// What is known of its responder's pressure, kept across reloads.
+    pub pressure: Arc<Pressure>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -184,6 +194,7 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
             calls: permits(before.map(|route| &route.calls), calls_max),
@@ -202,6 +213,12 @@ impl Route {
     /// Whether the operation may be done with it.
     pub fn offers(&self, operation: Operation) -> bool {
         self.settings.operations.contains(&operation)
+    }
+
+    /// Whether this header of a peer gets past the validation: what it may pass on, and what a rule reads.
+    pub fn takes(&self, header: &str) -> bool {
+        self.passes(header)
+            || self.settings.idempotency.is_some() && header.eq_ignore_ascii_case(idempotency::HEADER)
     }
 
     /// Whether a peer may pass this header on. Reserved names never pass, whatever the route says.
@@ -316,7 +333,9 @@ fn no_route() -> RouteSettings {
         headers: Vec::new(),
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
+        pressure: None,
         profile: Profile::Raw,
     }
 }

@@ -17,11 +17,14 @@ use ipc_gateway::adaptive::AdaptiveSettings;
 use ipc_gateway::backend::cancel::Manner;
 use ipc_gateway::backend::{Backend, Health, Reading};
 use ipc_gateway::circuit::CircuitSettings;
+use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
+use ipc_gateway::pressure::{News, PressureSettings};
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -113,6 +116,10 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             open: Duration::from_secs(5),
             probes: 3,
         }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
+        }),
         retry: Some(RetrySettings {
             attempts_max: 2,
             attempt_timeout: Some(Duration::from_secs(1)),
@@ -128,6 +135,16 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             tolerance_percent: 150,
             window: Duration::from_millis(10),
         }),
+        pressure: Some(PressureSettings {
+            subject: Subject::from_static("status"),
+            interval: Duration::from_secs(1),
+            absent_interval: Duration::from_mins(1),
+            timeout: Duration::from_secs(1),
+            believed: Duration::from_hours(1),
+            warning_percent: 50,
+            retry_after_max: Duration::from_mins(1),
+            recovery: Duration::from_secs(1),
+        }),
     }
 }
 
@@ -141,6 +158,8 @@ fn limits() -> Limits {
         calls_max: 100,
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
+        load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -259,6 +278,22 @@ fn an_open_circuit_refuses_without_an_allocation() {
     send(&mut pipeline, request(&ask("orders.new"), &origin(), b"{}"));
     let kind = Some(Kind::CircuitOpen);
     assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", kind), 0);
+}
+
+#[test]
+fn a_responder_under_pressure_costs_no_allocation() {
+    let handle = handle(vec![route("orders", "orders.>")], limits());
+    let hear = |news| {
+        let rules = handle.load();
+        let route = rules.routes.iter().next().unwrap();
+        route.pressure.hear(route.settings.pressure.as_ref().unwrap(), Instant::now(), news);
+    };
+    let mut pipeline = pipeline(handle.clone(), Immediate);
+    let active = News::Active { retry_after: Duration::from_secs(1) };
+    for (news, expected) in [(News::Warning, None), (active, Some(Kind::Overloaded))] {
+        hear(news);
+        assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", expected), 0, "{news:?}");
+    }
 }
 
 #[test]

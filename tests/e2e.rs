@@ -18,6 +18,8 @@ mod gateway;
 
 #[path = "e2e/load.rs"]
 mod load;
+#[path = "e2e/overload.rs"]
+mod overload;
 #[path = "e2e/process.rs"]
 mod process;
 #[path = "e2e/raw_json.rs"]

@@ -34,8 +34,12 @@ mod cancels;
 mod circuits;
 #[path = "e2e_nats/faults.rs"]
 mod faults;
+#[path = "e2e_nats/idempotency.rs"]
+mod idempotency;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/pressure.rs"]
+mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
 #[path = "e2e_nats/router.rs"]

@@ -8,6 +8,7 @@
 use std::future::Future;
 
 use contract::{Error, Reply, Request};
+use tokio::sync::watch;
 
 use self::cancel::Manner;
 pub use crate::metrics::Reading;
@@ -52,6 +53,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How it is now; cheap enough for every probe.
     fn health(&self) -> Health;
+
+    /// Whether requests can be carried out now; as [`Health::reachable`].
+    fn is_reachable(&self) -> bool {
+        self.health().reachable
+    }
+
+    /// Told when [`Self::is_reachable`] may be another than before. Nobody ever tells where it cannot change.
+    fn changes(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
 
     /// What to show of it when metrics are read.
     fn readings(&self) -> Vec<Reading>;

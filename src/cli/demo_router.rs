@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// The NATS servers, with commas between.
     #[arg(long, value_name = "URLS")]
     nats: String,
+    /// How long a server that is not there is tried again.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span::parse)]
+    connect_timeout: std::time::Duration,
     /// What it does with decide requests: answer, slow, late (after the deadline), silent, double, fail, crash.
     #[arg(long, value_name = "MODE", default_value = "answer")]
     mode: String,
@@ -85,7 +88,7 @@ pub(super) fn demo_router(arguments: &Arguments, console: &mut Console<'_>) -> i
         let mut told = Ok(());
         let ready = || told = writeln!(out, "demo router answers on {subject}").and_then(|()| out.flush());
         let ended = tokio::select! {
-            ended = responder::serve(&arguments.nats, subjects, router, ready) => ended,
+            ended = responder::serve(&arguments.nats, arguments.connect_timeout, subjects, router, ready) => ended,
             _ = signals.next() => Ok(()),
         };
         told.map(|()| ended)

@@ -161,8 +161,11 @@ impl<'a> Checks<'a> {
     fn limits(&mut self) {
         self.in_order("limits.timeout_ms", "limits.timeout_ms_max");
         self.in_order("limits.payload_bytes_max", "limits.memory_bytes_max");
+        self.in_order("limits.memory_short_percent", "limits.memory_low_percent");
+        self.in_order("limits.memory_low_percent", "limits.memory_high_percent");
         self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
         self.in_order("concurrency.calls_min", "concurrency.calls_start");
+        self.in_order("backpressure.interval_ms", "backpressure.believed_ms");
         self.rate("limits.rate_per_second", "limits.rate_burst");
         self.rate("limits.peer_rate_per_second", "limits.peer_rate_burst");
     }

@@ -18,6 +18,7 @@ mod environment;
 mod file;
 mod grpc_door;
 mod http;
+mod idempotency;
 mod key;
 mod keys;
 mod nats;
@@ -48,6 +49,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use grpc_door::Grpc;
 pub use http::Http;
+pub use idempotency::Idempotency;
 pub use key::{Key, OldName};
 pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -86,6 +88,8 @@ pub struct Config {
     pub hub: Hub,
     /// Limits over all doors.
     pub limits: Limits,
+    /// What is kept of requests with keys.
+    pub idempotency: Idempotency,
     /// The admin listener.
     pub admin: Admin,
     /// How long everybody is served on after the signal to stop, with readiness false.
@@ -148,6 +152,7 @@ impl Config {
             embedded: Embedded::from_resolved(settings),
             hub: Hub::from_resolved(settings),
             limits: Limits::from_resolved(settings),
+            idempotency: Idempotency::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_pause: settings.millis("drain.pause_ms"),
             drain_grace: settings.millis("drain.grace_ms"),

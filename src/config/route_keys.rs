@@ -5,6 +5,7 @@
 
 use super::key::{Key, OldName, same};
 use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
+use super::keys::idempotency::WINDOW_MS;
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
 use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
@@ -152,11 +153,32 @@ pub static ROUTE_KEYS: &[Key] = &[
     )
     .example("1000"),
     Key::new(
+        "idempotency",
+        Kind::Bool,
+        "Whether it looks at idempotency keys: what comes under one is executed once, and answered with what came of \
+         it.",
+    )
+    .default_to("false"),
+    Key::new(
+        "idempotency_window_ms",
+        WINDOW_MS,
+        "How long an answer is kept under its key, instead of idempotency.window_ms.",
+    )
+    .example("600000"),
+    Key::new(
         "calls_adaptive",
         Kind::Bool,
         "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
     )
     .example("true"),
+    Key::new(
+        "backpressure_subject",
+        Kind::Subject,
+        "Where its responder is asked how much it can take. Not set: nowhere.",
+    )
+    .example("orders.v1.status.backpressure"),
+    Key::new("backpressure_enabled", Kind::Bool, "Whether it is asked, instead of backpressure.enabled.")
+        .example("false"),
     Key::new(
         "headers",
         Kind::List(&Kind::Header),
@@ -170,7 +192,11 @@ pub static ROUTE_KEYS: &[Key] = &[
          Beamline router, for which the keys below are.",
     )
     .default_to("raw"),
-    Key::new("default_tenant", Kind::Text, "Tenant of local and anonymous peers in the profile's body.")
+    Key::new(
+        "default_tenant",
+        Kind::Text,
+        "Tenant of local and anonymous peers, in the profile's body and for their idempotency keys.",
+    )
         .default_to("default_tenant"),
     Key::new(
         "default_task_type",
@@ -216,7 +242,11 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("operations", "request"),
             ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
+            // What a router that decides some tens a second can answer within the five seconds.
+            ("calls_max", "128"),
+            ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
+            ("idempotency", "true"),
             ("profile", "beamline-router-v1"),
         ],
         old_names: &[

@@ -49,7 +49,9 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         headers: settings.texts(&path("headers")),
         breaker: route_rules::breaker(settings, name),
         retry: route_rules::retry(settings, name),
+        idempotency: route_rules::idempotency(settings, name),
         adaptive: route_rules::adaptive(settings, name, calls_max),
+        pressure: route_rules::pressure(settings, name),
         profile: profile(settings, name),
     }
 }
@@ -88,7 +90,7 @@ fn pattern(text: String) -> Pattern {
     Pattern::parse(text).expect("the kind allows patterns only")
 }
 
-fn subject(text: &str) -> Subject {
+pub(super) fn subject(text: &str) -> Subject {
     Subject::parse(text).expect("the kind allows subjects only")
 }
 

@@ -8,7 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use contract::Marks;
+
 use super::resolved::Resolved;
+use crate::load::LoadSettings;
 use crate::route::Rate;
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -87,8 +90,10 @@ pub struct Limits {
     pub timeout_max: Duration,
     /// Largest payload in bytes.
     pub payload_bytes_max: usize,
-    /// Budget in bytes over read buffers and waiting replies.
-    pub memory_bytes_max: usize,
+    /// Memory, and the slow start after a trouble.
+    pub load: LoadSettings,
+    /// Connections at one time that have not said yet what they want.
+    pub handshakes_max: usize,
     /// Requests in progress in all.
     pub calls_max: usize,
     /// Open streams in all.
@@ -178,7 +183,16 @@ impl Limits {
             timeout: settings.millis("limits.timeout_ms"),
             timeout_max: settings.millis("limits.timeout_ms_max"),
             payload_bytes_max: settings.int("limits.payload_bytes_max"),
-            memory_bytes_max: settings.int("limits.memory_bytes_max"),
+            load: LoadSettings {
+                memory_bytes_max: settings.int("limits.memory_bytes_max"),
+                marks: Marks {
+                    short: settings.int("limits.memory_short_percent"),
+                    low: settings.int("limits.memory_low_percent"),
+                    high: settings.int("limits.memory_high_percent"),
+                },
+                slow_start: settings.millis("limits.slow_start_ms"),
+            },
+            handshakes_max: settings.int("limits.handshakes_max"),
             calls_max: settings.int("limits.calls_max"),
             streams_max: settings.int("limits.streams_max"),
             rate: rate(settings, "limits.rate_per_second", "limits.rate_burst"),

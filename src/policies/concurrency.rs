@@ -1,6 +1,9 @@
 //! Concurrency: a permit of the route and one of the total, from separate pools for calls and streams. A
 //! permit is the scarcest thing, so it is refused and never queued for.
 //!
+//! After a trouble (the backend was out of reach, memory was short) the limits of calls hold in part for a while
+//! ([`crate::ramp`]).
+//!
 //! Where the route's limit is adaptive, the time that each request took moves it ([`crate::adaptive`]).
 
 use std::sync::Arc;
@@ -10,9 +13,11 @@ use contract::{Error, Kind, Operation, Reply};
 
 use tokio::time::Instant;
 
-use crate::permits::Permit;
+use crate::load::Load;
+use crate::permits::{Permit, Permits};
 use crate::policy::{Held, Policy};
 use crate::route::{Call, Route};
+use crate::rules::Rules;
 
 /// When to try again after a refusal: a permit is out for the length of a request, which is short against
 /// a second.
@@ -31,12 +36,21 @@ impl Policy for Concurrency {
             Operation::Subscribe => (&route.streams, &rules.streams),
             Operation::Publish | Operation::Request => (&route.calls, &rules.calls),
         };
-        let Some(own) = own.take() else {
-            return Err(refusal("this route is at its limit of requests (or streams) at once"));
+        // Streams stay, so a part of their limit would be spent by those that are there.
+        let is_call = call.request.target.operation() != Operation::Subscribe;
+        let take = |permits: &Arc<Permits>, full: &'static str| {
+            let limit = permits.limit();
+            let part = if is_call { part_of(rules, limit) } else { limit };
+            permits.take_within(part).ok_or_else(|| {
+                if part == limit {
+                    return refusal(full);
+                }
+                rules.load.ramp.note_refused();
+                refusal("the gateway lets requests in slowly after a trouble; try again later")
+            })
         };
-        let Some(total) = total.take() else {
-            return Err(refusal("the gateway is at its limit of requests (or streams) at once"));
-        };
+        let own = take(own, "this route is at its limit of requests (or streams) at once")?;
+        let total = take(total, "the gateway is at its limit of requests (or streams) at once")?;
         // A publish and the opening of a stream wait for no responder.
         let adaptive =
             call.request.target.operation() == Operation::Request && route.settings.adaptive.is_some();
@@ -47,6 +61,12 @@ impl Policy for Concurrency {
         });
         Ok(Permitted { timed, _own: own, _total: total })
     }
+}
+
+/// What of a limit holds now: less than all of it for a while after a trouble.
+fn part_of(rules: &Rules, limit: usize) -> usize {
+    let Load { ramp, .. } = &*rules.load;
+    if ramp.is_level() { limit } else { ramp.part_of(limit, Instant::now(), rules.limits.load.slow_start) }
 }
 
 fn refusal(text: &'static str) -> Error {

@@ -34,7 +34,7 @@ impl Policy for Validate {
             return Err(Error::new(Kind::Unsupported, text));
         }
         if !request.headers.is_empty() {
-            request.headers.retain(|name, _| route.passes(name));
+            request.headers.retain(|name, _| route.takes(name));
         }
         request.deadline = request.deadline.min(request.received + route.settings.timeout);
         Ok(())

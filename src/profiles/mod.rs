@@ -2,9 +2,12 @@
 //!
 //! A closed set and not a trait object: a route's profile is a value in its settings, so that a reload compares it,
 //! a request neither allocates nor looks anything up for it, and a route without one costs a single branch. A new
-//! profile is one file here, one variant, and one word in [`Profile::NAMES`]. Only `services::envelope` asks.
+//! profile is one file here, one variant, and one word in [`Profile::NAMES`]. Only `services::envelope` asks, and `services::idempotency` for a
+//! key.
 
 pub mod beamline_router;
+
+use std::borrow::Cow;
 
 use contract::{Error, Reply, Request};
 
@@ -30,6 +33,15 @@ impl Profile {
     /// Whether the acknowledgement of a JetStream stream is no answer to a request.
     pub fn skips_acknowledgements(&self) -> bool {
         matches!(self, Self::BeamlineRouterV1(_))
+    }
+
+    /// The idempotency key that the client put into its payload; `None` if there is none, or no place for one. Fails
+    /// with `invalid` when what stands there cannot be a key.
+    pub fn idempotency_key<'a>(&self, request: &'a Request) -> Result<Option<Cow<'a, str>>, Error> {
+        match self {
+            Self::Raw => Ok(None),
+            Self::BeamlineRouterV1(_) => beamline_router::idempotency_key(&request.payload),
+        }
     }
 
     /// Makes of what the client sent what the responder takes. Fails with what the client has to change, before

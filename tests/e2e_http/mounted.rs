@@ -9,8 +9,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use contract::{
-    Address, Authenticate, ByteBudget, DoorMeters, Drain, Error, Frontend, Gate, Identity, Kind, Method,
-    Pipeline, Presented, Reply, Timeouts,
+    Address, Admission, Authenticate, ByteBudget, DoorMeters, Drain, Error, Frontend, Gate, Identity, Kind,
+    Method, Pipeline, Presented, Reply, Timeouts,
 };
 use http_door::{Entry, HttpDoor, Mount, Peer, Router, Settings};
 use hyper_util::rt::TokioIo;
@@ -95,6 +95,7 @@ pub(crate) async fn serve_with(
         drain: drain.clone(),
         meters: Arc::clone(&meters),
         budget: ByteBudget::new(1 << 20),
+        admission: Admission::default(),
         timeouts: Timeouts { max: PATIENCE },
     };
     let serving = tokio::spawn(async move { door.serve(gate).await.unwrap() });

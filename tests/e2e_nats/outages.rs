@@ -117,6 +117,44 @@ fn killed_with_a_thousand_in_flight_each_request_has_exactly_one_answer() {
 }
 
 #[test]
+fn after_an_outage_the_limit_of_requests_grows_instead_of_being_there_at_once() {
+    let mut server = NatsServer::start("");
+    let slow = unguarded(&server).set("limits.calls_max=10").set("limits.slow_start_ms=300000").gateway();
+    let quick = unguarded(&server).set("limits.calls_max=10").set("limits.slow_start_ms=50").gateway();
+    for gateway in [&slow, &quick] {
+        until_connected(gateway);
+        // The first connection ends no outage.
+        let metrics = gateway.metrics();
+        assert_eq!(metrics.of("ipc_gateway_calls_admitted_max"), 10.0);
+        assert_eq!(metrics.of("ipc_gateway_slow_starts_total"), 0.0);
+    }
+    server.kill();
+    slow.until("ipc_gateway_calls_admitted_max", 1.0);
+    quick.until("ipc_gateway_calls_admitted_max", 1.0);
+    server.restart();
+    for gateway in [&slow, &quick] {
+        until_connected(gateway);
+        gateway.until("ipc_gateway_slow_starts_total", 1.0);
+    }
+    quick.until("ipc_gateway_calls_admitted_max", 10.0);
+    let outside = Outside::of(&server);
+    let mut requests = outside.listen(DECIDE);
+    let mut client = slow.client();
+    for number in 0..3 {
+        client.send(kind::TASK_SUBMIT, task(1, number));
+    }
+    let first = requests.next();
+    slow.until("ipc_gateway_slow_start_refused_total", 2.0);
+    requests.answer(&first, first.payload.clone());
+    assert_eq!(client.receive().text(), task(1, 0));
+    for _ in 0..2 {
+        assert_eq!(outcome(&client.receive()), ("overloaded".into(), "not_sent".into()));
+    }
+    slow.stop();
+    quick.stop();
+}
+
+#[test]
 fn ten_kills_in_a_row_leave_nothing_behind() {
     let mut server = NatsServer::start("");
     let gateway = unguarded(&server).gateway();

@@ -12,13 +12,13 @@ use crate::gateway::{Gateway, PATIENCE, PROGRAM, clean, end_of, eventually};
 use crate::nats_server::NatsServer;
 use crate::outside::{DECIDE, Outside, in_front_of_a_router, until_connected};
 
-const CONTROL: &str = "beamline.demo-router.v1.control";
+pub(crate) const CONTROL: &str = "beamline.demo-router.v1.control";
 
 /// `ipc-gateway demo-router`, there when this is; ends with the value.
-struct Router(Child);
+pub(crate) struct Router(Child);
 
 impl Router {
-    fn start(server: &NatsServer, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &NatsServer, arguments: &[&str]) -> Self {
         let mut child = clean(PROGRAM)
             .args(["demo-router", "--nats", &server.url()])
             .args(arguments)
@@ -60,7 +60,7 @@ fn payload_of(exchange: &Value) -> String {
 }
 
 /// Status, and body as JSON, of a decide request by HTTP.
-fn over_http(gateway: &Gateway, payload: &Value) -> (String, Value) {
+pub(crate) fn over_http(gateway: &Gateway, payload: &Value) -> (String, Value) {
     let payload = payload.to_string();
     let mut stream = TcpStream::connect(gateway.http()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -250,6 +250,7 @@ fn a_router_is_told_at_run_time_how_to_behave() {
     let told = ask(CONTROL, json!({"mode": "fail", "code": "decision_failed", "backpressure": "active"}));
     assert_eq!(told["ok"], true);
     assert_eq!(ask(status, json!({"subject": DECIDE}))["data"]["status"], "active");
+    assert_eq!(ask(CONTROL, json!({"backpressure": "inactive"}))["code"], "decision_failed");
     let gateway = in_front(&server);
     let mut client = gateway.client();
     assert_eq!(client.ask(kind::TASK_SUBMIT, "{}").json()["error"]["code"], "decision_failed");

@@ -183,6 +183,7 @@ pub static DOORS: &[Door] = &[
             ("order of publishes", ONE_WAY),
             ("streamed reply", ONE_WAY),
             ("streamed reply cut off", ONE_WAY),
+            ("responder told of a cancel", ONE_WAY),
         ],
     },
     Door {

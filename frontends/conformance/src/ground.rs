@@ -141,7 +141,16 @@ impl Ground {
     where
         F: Fn(&Seen) -> Option<Answer> + Clone + Send + Sync + 'static,
     {
-        self.broker.respond(&mut self.tasks, &self.subject, answer).await
+        let subject = self.subject.clone();
+        self.respond_on(&subject, answer).await
+    }
+
+    /// Has the outside party answer on another subject.
+    pub async fn respond_on<F>(&mut self, subject: &str, answer: F) -> Ear
+    where
+        F: Fn(&Seen) -> Option<Answer> + Clone + Send + Sync + 'static,
+    {
+        self.broker.respond(&mut self.tasks, subject, answer).await
     }
 
     /// Has the outside party send each request's payload back.

@@ -3,9 +3,14 @@
 //! One counter for the process, because memory is one thing: a limit per connection times a limit on
 //! connections is either too small to be useful or too large to protect. A [`Charge`] gives its bytes back
 //! when dropped, so no path can forget to.
+//!
+//! Three marks below the limit. From the first on queues of whoever does not read are kept short, so that slow readers
+//! alone never bring it to the others. From the high one on new work is refused, until the low one is reached again;
+//! what is left above is for the work that is going on. Between those two nothing changes, so that a gateway near its
+//! limit does not flap.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A shared, bounded count of bytes. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -15,12 +20,105 @@ pub struct ByteBudget(Arc<Counts>);
 struct Counts {
     used: AtomicUsize,
     bytes_max: usize,
+    /// The most that was used at once.
+    peak: AtomicUsize,
+    short: AtomicUsize,
+    high: AtomicUsize,
+    low: AtomicUsize,
+    pressed: AtomicBool,
+    pressed_total: AtomicU64,
+}
+
+/// Where the marks of a [`ByteBudget`] are, in percent of its limit (0 to 100), in rising order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// From here on queues of slow readers are kept short.
+    pub short: usize,
+    /// At or below this new work is taken again.
+    pub low: usize,
+    /// From here on new work is refused.
+    pub high: usize,
 }
 
 impl ByteBudget {
-    /// A budget of `bytes_max` bytes.
+    /// A budget of `bytes_max` bytes, short and pressed when it is spent.
     pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Counts { used: AtomicUsize::new(0), bytes_max }))
+        Self(Arc::new(Counts {
+            used: AtomicUsize::new(0),
+            bytes_max,
+            peak: AtomicUsize::new(0),
+            short: AtomicUsize::new(bytes_max),
+            high: AtomicUsize::new(bytes_max),
+            low: AtomicUsize::new(bytes_max.saturating_sub(1)),
+            pressed: AtomicBool::new(false),
+            pressed_total: AtomicU64::new(0),
+        }))
+    }
+
+    /// Sets the marks.
+    pub fn set_marks(&self, marks: Marks) {
+        // In this order, so that a limit of usize::MAX does not overflow.
+        let share = |percent: usize| (self.0.bytes_max / 100).saturating_mul(percent.min(100));
+        self.0.short.store(share(marks.short).max(1), Ordering::Relaxed);
+        self.0.high.store(share(marks.high).max(1), Ordering::Relaxed);
+        self.0.low.store(share(marks.low.min(marks.high)), Ordering::Relaxed);
+    }
+
+    /// Whether queues of whoever does not read are to be kept short.
+    pub fn is_short(&self) -> bool {
+        self.used() >= self.0.short.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes may wait for one reader who may have `bytes_max` of them: next to nothing while memory is short.
+    /// Never 0, so that whoever has taken everything goes on.
+    pub fn room(&self, bytes_max: usize) -> usize {
+        if self.is_short() { bytes_max.min(1) } else { bytes_max }
+    }
+
+    /// Whether new work is to be refused: from the high watermark on, until the low one is reached again. Looking
+    /// is what turns it over.
+    pub fn is_pressed(&self) -> bool {
+        let (counts, used) = (&*self.0, self.used());
+        // Relaxed, like all here: nobody reads other memory by what this says.
+        if counts.pressed.load(Ordering::Relaxed) {
+            if used > counts.low.load(Ordering::Relaxed) {
+                return true;
+            }
+            counts.pressed.store(false, Ordering::Relaxed);
+            return false;
+        }
+        if used < counts.high.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !counts.pressed.swap(true, Ordering::Relaxed) {
+            counts.pressed_total.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Times that it became pressed.
+    pub fn pressed_total(&self) -> u64 {
+        self.0.pressed_total.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were taken at once.
+    pub fn peak(&self) -> usize {
+        self.0.peak.load(Ordering::Relaxed)
+    }
+
+    /// The bytes from which on it is short.
+    pub fn short_bytes(&self) -> usize {
+        self.0.short.load(Ordering::Relaxed)
+    }
+
+    /// The bytes from which on it is pressed.
+    pub fn high_bytes(&self) -> usize {
+        self.0.high.load(Ordering::Relaxed)
+    }
+
+    /// The bytes at which it is not pressed any more.
+    pub fn low_bytes(&self) -> usize {
+        self.0.low.load(Ordering::Relaxed)
     }
 
     /// Takes `bytes` if they fit; `None` when they would pass the limit. Never waits.
@@ -32,8 +130,20 @@ impl ByteBudget {
     /// Takes `bytes` even past the limit: for what has already happened (a reply that has arrived) and must
     /// be counted so that new work is refused until it is gone.
     pub fn charge_always(&self, bytes: usize) -> Charge {
-        self.0.used.fetch_add(bytes, Ordering::Relaxed);
+        self.take_always(bytes);
         Charge { budget: self.clone(), bytes }
+    }
+
+    fn take_always(&self, bytes: usize) {
+        let before = self.0.used.fetch_add(bytes, Ordering::Relaxed);
+        self.note_peak(before.saturating_add(bytes));
+    }
+
+    fn note_peak(&self, used: usize) {
+        // Looked at first: mostly it is no new peak, and a write would take the line from every other core.
+        if used > self.0.peak.load(Ordering::Relaxed) {
+            self.0.peak.fetch_max(used, Ordering::Relaxed);
+        }
     }
 
     /// Bytes taken now. May pass [`Self::bytes_max`] by what [`Self::charge_always`] took.
@@ -47,6 +157,11 @@ impl ByteBudget {
     }
 }
 
+/// A message of at most so many bytes is taken in even past the limit. What takes work back (a cancel, an unsubscribe) is
+/// smaller than that, and must arrive when memory is short above all; and there is one at a time a connection, since
+/// what asks for more is refused behind it.
+pub const SMALL_BYTES: usize = 512;
+
 /// Bytes taken from a [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
 pub struct Charge {
@@ -58,19 +173,33 @@ impl Charge {
     /// Takes `more` bytes if they fit, and says whether they did.
     #[must_use]
     pub fn grow(&mut self, more: usize) -> bool {
+        if more == 0 {
+            return true;
+        }
         let limit = self.budget.0.bytes_max;
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
         // Relaxed: the count guards an amount, it publishes no other memory.
-        let taken = self.budget.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
-        if taken {
+        let taken = self.budget.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        if let Ok(before) = taken {
             self.bytes += more;
+            self.budget.note_peak(before + more);
         }
-        taken
+        taken.is_ok()
+    }
+
+    /// The same for a message that arrives, which always fits while it has [`SMALL_BYTES`] at most.
+    #[must_use]
+    pub fn grow_message(&mut self, more: usize) -> bool {
+        if self.bytes.saturating_add(more) > SMALL_BYTES {
+            return self.grow(more);
+        }
+        self.grow_always(more);
+        true
     }
 
     /// Takes `more` bytes even past the limit; see [`ByteBudget::charge_always`].
     pub fn grow_always(&mut self, more: usize) {
-        self.budget.0.used.fetch_add(more, Ordering::Relaxed);
+        self.budget.take_always(more);
         self.bytes += more;
     }
 
@@ -79,6 +208,12 @@ impl Charge {
         let back = fewer.min(self.bytes);
         self.budget.0.used.fetch_sub(back, Ordering::Relaxed);
         self.bytes -= back;
+    }
+
+    /// Another charge of `bytes` to the same budget, even past the limit.
+    #[must_use]
+    pub fn another(&self, bytes: usize) -> Self {
+        self.budget.charge_always(bytes)
     }
 
     /// Bytes held.
@@ -118,6 +253,40 @@ mod tests {
         assert!(budget.charge(1).is_none());
         drop(charge);
         assert!(budget.charge(10).is_some());
+    }
+
+    #[test]
+    fn between_the_watermarks_nothing_changes() {
+        let budget = ByteBudget::new(1000);
+        budget.set_marks(Marks { short: 40, low: 50, high: 80 });
+        let mut charge = budget.charge(799).unwrap();
+        assert!(!budget.is_pressed());
+        assert!(charge.grow(1) && budget.is_pressed());
+        charge.shrink(299);
+        assert!(budget.is_pressed(), "501 bytes are above the low watermark");
+        charge.shrink(1);
+        assert!(!budget.is_pressed());
+        assert!(charge.grow(299) && !budget.is_pressed(), "799 bytes are below the high watermark");
+        assert_eq!((budget.pressed_total(), budget.peak()), (1, 800));
+    }
+
+    #[test]
+    fn a_small_message_arrives_even_past_the_limit() {
+        let budget = ByteBudget::new(1000);
+        let _held = budget.charge_always(1001);
+        let mut message = budget.charge(0).unwrap();
+        assert!(message.grow_message(SMALL_BYTES) && !message.grow_message(1));
+        assert_eq!((message.bytes(), budget.used()), (SMALL_BYTES, 1001 + SMALL_BYTES));
+    }
+
+    #[test]
+    fn who_does_not_read_gets_little_room_while_memory_is_short() {
+        let budget = ByteBudget::new(1000);
+        budget.set_marks(Marks { short: 40, low: 50, high: 80 });
+        let mut charge = budget.charge_always(399);
+        assert_eq!((budget.is_short(), budget.room(64)), (false, 64));
+        charge.grow_always(1);
+        assert_eq!((budget.is_short(), budget.room(64), budget.room(0)), (true, 1, 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use crate::{Headers, Subject};
+use crate::{ByteBudget, Charge, Headers, Subject};
 
 /// One message of a stream, shared between all who get it.
 #[derive(Debug)]
@@ -22,7 +22,16 @@ pub struct Delivery {
     /// An opaque position in a durable stream, for resuming behind it; absent where there is none.
     pub position: Option<Bytes>,
     /// What was encoded of it, by format.
-    bodies: [OnceLock<Bytes>; Format::ALL.len()],
+    bodies: [OnceLock<Body>; Format::ALL.len()],
+    /// What it costs the byte budget, for as long as anybody has it.
+    charge: OnceLock<Charge>,
+}
+
+/// An encoded body, and what it costs.
+#[derive(Debug)]
+struct Body {
+    bytes: Bytes,
+    _charge: Option<Charge>,
 }
 
 /// A wire format that deliveries leave in.
@@ -50,7 +59,18 @@ impl Delivery {
     /// A delivery without a position.
     pub fn new(subject: Subject, headers: Headers, payload: Bytes) -> Self {
         let bodies = [const { OnceLock::new() }; Format::ALL.len()];
-        Self { subject, headers, payload, position: None, bodies }
+        Self { subject, headers, payload, position: None, bodies, charge: OnceLock::new() }
+    }
+
+    /// Charges it to `budget` until the last who has it lets go, with every body that is encoded from now on. It
+    /// has arrived already, so it is counted even past the limit. Who comes second changes nothing.
+    pub fn charge_to(&self, budget: &ByteBudget) {
+        self.charge.get_or_init(|| budget.charge_always(self.cost()));
+    }
+
+    /// What it costs in memory, encoded bodies apart: also a message of no bytes does.
+    pub fn cost(&self) -> usize {
+        size_of::<Self>() + self.bytes()
     }
 
     /// Its body in `format`: what `encode` makes of it, called by whoever asks first and by nobody again.
@@ -58,7 +78,12 @@ impl Delivery {
     /// The bytes must not depend on who listens: no id, no name of a stream. They also must not be asked for
     /// before the delivery has its final fields, since what is cached stays.
     pub fn encoded(&self, format: Format, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        self.bodies[format as usize].get_or_init(|| encode(self)).clone()
+        let body = self.bodies[format as usize].get_or_init(|| {
+            let bytes = encode(self);
+            let charge = self.charge.get().map(|charge| charge.another(bytes.len()));
+            Body { bytes, _charge: charge }
+        });
+        body.bytes.clone()
     }
 
     /// Bytes of subject, headers and payload: what a queue counts for it.
@@ -67,7 +92,7 @@ impl Delivery {
     }
 }
 
-/// A clone may be changed, so it begins with nothing encoded.
+/// A clone may be changed, so it begins with nothing encoded and nothing charged.
 impl Clone for Delivery {
     fn clone(&self) -> Self {
         let position = self.position.clone();
@@ -112,6 +137,24 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(bodies.iter().all(|body| body.as_ptr() == bodies[0].as_ptr()));
+    }
+
+    #[test]
+    fn it_is_charged_once_with_its_bodies_until_the_last_lets_go() {
+        let (delivery, budget) = (std::sync::Arc::new(delivery()), ByteBudget::new(1));
+        delivery.charge_to(&budget);
+        delivery.charge_to(&ByteBudget::new(1));
+        let cost = delivery.cost();
+        assert_eq!((budget.used(), cost), (cost, size_of::<Delivery>() + 6));
+        for _ in 0..2 {
+            delivery.encoded(Format::Json, |_| Bytes::from_static(b"0123456789"));
+            assert_eq!(budget.used(), cost + 10);
+        }
+        let other = std::sync::Arc::clone(&delivery);
+        drop(delivery);
+        assert_eq!(budget.used(), cost + 10);
+        drop(other);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

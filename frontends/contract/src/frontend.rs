@@ -11,7 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower_service::Service;
 
-use crate::{ByteBudget, DoorMeters, Drain, Error, Identity, Origin, Presented, Reply, Request};
+use crate::{
+    Admission, ByteBudget, DoorMeters, Drain, Error, Handshake, Identity, Kind, Origin, Presented, Reply,
+    Request,
+};
 
 /// The pipeline as a door sees it: always ready, because *refusal is an answer, not a wait*. Implemented by
 /// every service of this shape.
@@ -73,11 +76,27 @@ pub struct Gate<P> {
     pub meters: Arc<DoorMeters>,
     /// What memory may be used.
     pub budget: ByteBudget,
+    /// How many connections may be on their way in.
+    pub admission: Admission,
     /// How long a request may take.
     pub timeouts: Timeouts,
 }
 
+/// When a connection that found no room may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl<P> Gate<P> {
+    /// Lets a new connection begin its handshake, or refuses it as `overloaded`: because memory is short, or too
+    /// many are on their way in. Asked first of all, as it costs next to nothing.
+    pub fn handshake(&self) -> Result<Handshake, Error> {
+        let refusal = |text| Error::new(Kind::Overloaded, text).with_retry_after(RETRY_AFTER);
+        if self.budget.is_pressed() {
+            self.admission.note_pressed();
+            return Err(refusal("the gateway is short of memory; try again later"));
+        }
+        self.admission.begin().ok_or_else(|| refusal("too many new connections at once; try again later"))
+    }
+
     /// Authenticates a peer and builds the origin of its requests.
     pub fn admit(&self, door: &'static str, presented: &Presented) -> Result<Arc<Origin>, Error> {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
@@ -158,11 +177,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_clamped() {
+    fn a_deadline_is_clamped_and_a_handshake_needs_room_and_memory() {
         struct Nobody;
         impl Authenticate for Nobody {
             fn authenticate(&self, _: &Presented) -> Result<Identity, Error> {
-                Err(Error::new(crate::Kind::Unauthenticated, "nobody"))
+                Err(Error::new(Kind::Unauthenticated, "nobody"))
             }
         }
         let gate = Gate {
@@ -171,11 +190,18 @@ mod tests {
             drain: Drain::new(),
             meters: Arc::default(),
             budget: ByteBudget::new(1),
+            admission: Admission::new(1),
             timeouts: Timeouts { max: Duration::from_secs(5) },
         };
         let now = Instant::now();
         assert_eq!(gate.deadline(now, None), now + Duration::from_secs(5));
         assert_eq!(gate.deadline(now, Some(Duration::from_secs(1))), now + Duration::from_secs(1));
         assert_eq!(gate.deadline(now, Some(Duration::MAX)), now + Duration::from_secs(5));
+        let first = gate.handshake().unwrap();
+        assert_eq!(gate.handshake().unwrap_err().kind(), Kind::Overloaded);
+        drop(first);
+        let _charge = gate.budget.charge_always(1);
+        assert_eq!(gate.handshake().unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!((gate.admission.full_total(), gate.admission.pressed_total()), (1, 1));
     }
 }

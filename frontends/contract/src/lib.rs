@@ -21,6 +21,7 @@
 //! | [`trace`] | [`TraceContext`]: W3C trace context, parsed, continued or started |
 //! | [`frontend`] | [`Frontend`] (bind first, serve later), [`Gate`] (all a door is given), [`Pipeline`] |
 //! | [`drain`] | [`Drain`]: when to stop, when each connection leaves, and who is still at work |
+//! | [`admission`] | [`Admission`]: how many connections may be on their way in |
 //! | [`budget`] | [`ByteBudget`]: what memory may be used |
 //! | [`meters`] | [`DoorMeters`]: what to count |
 //!
@@ -47,6 +48,7 @@
 //! assert_eq!(error.outcome(), Outcome::Unknown); // it was sent: it may have happened
 //! ```
 
+pub mod admission;
 pub mod budget;
 pub mod delivery;
 pub mod drain;
@@ -61,7 +63,8 @@ pub mod request;
 pub mod subject;
 pub mod trace;
 
-pub use budget::{ByteBudget, Charge};
+pub use admission::{Admission, Handshake};
+pub use budget::{ByteBudget, Charge, Marks, SMALL_BYTES};
 pub use delivery::{Delivery, Format};
 pub use drain::Drain;
 pub use error::{Blame, Error, Failed, Kind, Outcome, Retry, Row, Scope};

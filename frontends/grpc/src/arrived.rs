@@ -4,6 +4,7 @@
 //! decoder. A message that is decoded takes its share along, and what is left is given back with the call.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +24,8 @@ const FRAME_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     charge: Arc<Mutex<Charge>>,
+    /// Whether a whole message was there.
+    whole: Arc<AtomicBool>,
     budget: ByteBudget,
     bytes_max: usize,
 }
@@ -32,21 +35,27 @@ impl Arrived {
     pub(crate) fn new(budget: &ByteBudget, message_bytes_max: usize) -> Self {
         let nothing = Arc::new(Mutex::new(budget.charge_always(0)));
         let bytes_max = message_bytes_max + PREFIX_BYTES + FRAME_BYTES;
-        Self { charge: nothing, budget: budget.clone(), bytes_max }
+        Self { charge: nothing, whole: Arc::default(), budget: budget.clone(), bytes_max }
     }
 
     /// The share of a message of `bytes` bytes. A message that came compressed is larger than what arrived of it,
     /// and counts as what it is.
     pub(crate) fn take(&self, bytes: usize) -> Charge {
+        self.whole.store(true, Ordering::Relaxed);
         // Before it is given back, so that nobody else takes it in between.
         let share = self.budget.charge_always(bytes);
         self.charge.lock().unwrap_or_else(PoisonError::into_inner).shrink(bytes + PREFIX_BYTES);
         share
     }
 
+    /// Whether a message was taken, so that something may have come of the call.
+    pub(crate) fn was_taken(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
+    }
+
     fn grow(&self, bytes: usize) -> bool {
         let mut charge = self.charge.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = charge.grow(bytes);
+        let fits = charge.grow_message(bytes);
         // The decoder reads on only while it lacks a whole message, so it never holds more. What is counted beyond
         // that are fields that nobody knows, dropped when their message was decoded.
         let beyond = charge.bytes().saturating_sub(self.bytes_max);
@@ -119,7 +128,8 @@ mod tests {
         assert_eq!(budget.used(), 13);
         let share = arrived.take(6);
         assert_eq!((budget.used(), share.bytes()), (8, 6));
-        let status = body(b"12345678", &arrived).frame().await.unwrap().unwrap_err();
+        // More than what always fits.
+        let status = body(&[b'x'; contract::SMALL_BYTES], &arrived).frame().await.unwrap().unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable);
         drop(share);
         assert_eq!(budget.used(), 2);

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Origin, Pipeline};
+use contract::{Handshake, Origin, Pipeline};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -110,13 +110,13 @@ impl<P> Clone for Serving<P> {
 
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve<S>(self, stream: S, origin: Arc<Origin>, _place: Place)
+    pub(crate) async fn serve<S>(self, stream: S, origin: Arc<Origin>, _place: Place, handshake: Handshake)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { door, answers, bounds } = self;
         let (pulse, drain) = (Pulse::default(), door.gate.drain.clone());
-        let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters));
+        let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters), handshake);
         let (beat, budget) = (pulse.clone(), door.gate.budget.clone());
         let takings = Takings::default();
         let takings_of_answers = takings.clone();

@@ -36,7 +36,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{
-    Address, BindError, Error, Frontend, Gate, Kind, Origin, Pipeline, Presented, ServeError, UnixPeer,
+    Address, BindError, Error, Frontend, Gate, Handshake, Kind, Origin, Pipeline, Presented, ServeError,
+    UnixPeer,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
@@ -283,10 +284,10 @@ impl<P: Pipeline> Entrance<P> {
         match accepted {
             Accepted::Tcp((stream, address)) => {
                 let presented = Presented::Anonymous(address);
-                let Some((place, origin)) = self.place(address.ip(), &presented) else { return };
+                let Some((place, origin, handshake)) = self.place(address.ip(), &presented) else { return };
                 // Answers are written whole: nothing is gained by waiting for more. A failure only costs time.
                 let _ = stream.set_nodelay(true);
-                self.serve(stream, origin, place);
+                self.serve(stream, origin, place, handshake);
             }
             Accepted::Unix(stream) => {
                 let peer = match stream.peer_cred() {
@@ -296,8 +297,9 @@ impl<P: Pipeline> Entrance<P> {
                         return self.gate.meters.connections_refused_total.increment();
                     }
                 };
-                let Some((place, origin)) = self.place(None, &Presented::Unix(peer)) else { return };
-                self.serve(stream, origin, place);
+                let presented = Presented::Unix(peer);
+                let Some((place, origin, handshake)) = self.place(None, &presented) else { return };
+                self.serve(stream, origin, place, handshake);
             }
         }
     }
@@ -306,10 +308,12 @@ impl<P: Pipeline> Entrance<P> {
         &self,
         address: impl Into<Option<std::net::IpAddr>>,
         presented: &Presented,
-    ) -> Option<(Place, Arc<Origin>)> {
-        let place =
-            self.places.take(address).ok_or_else(|| Error::new(Kind::Overloaded, "too many connections"));
-        let admitted = place.and_then(|place| Ok((place, self.gate.admit(NAME, presented)?)));
+    ) -> Option<(Place, Arc<Origin>, Handshake)> {
+        let admitted = self.gate.handshake().and_then(|handshake| {
+            let full = || Error::new(Kind::Overloaded, "too many connections");
+            let place = self.places.take(address).ok_or_else(full)?;
+            Ok((place, self.gate.admit(NAME, presented)?, handshake))
+        });
         admitted
             .inspect_err(|error| {
                 self.gate.meters.connections_refused_total.increment();
@@ -323,9 +327,10 @@ impl<P: Pipeline> Entrance<P> {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         origin: Arc<Origin>,
         place: Place,
+        handshake: Handshake,
     ) {
         self.gate.meters.connections_total.increment();
-        self.gate.drain.track(self.serving.clone().serve(stream, origin, place));
+        self.gate.drain.track(self.serving.clone().serve(stream, origin, place, handshake));
     }
 }
 

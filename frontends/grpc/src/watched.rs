@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use contract::DoorMeters;
+use contract::{DoorMeters, Handshake};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -70,6 +70,7 @@ pub(crate) struct Watched<S> {
     heard_bytes: u64,
     /// When the client must have said hello.
     hello_due: Option<Pin<Box<Sleep>>>,
+    handshake: Handshake,
     write_timeout: Duration,
     /// When something must have been written.
     write_due: Option<Pin<Box<Sleep>>>,
@@ -77,13 +78,14 @@ pub(crate) struct Watched<S> {
 
 impl<S> Watched<S> {
     /// Watches `stream`; the time for its hello begins now.
-    pub(crate) fn new(stream: S, patience: Patience, meters: Arc<DoorMeters>) -> Self {
+    pub(crate) fn new(stream: S, patience: Patience, meters: Arc<DoorMeters>, handshake: Handshake) -> Self {
         Self {
             stream,
             meters,
             frames: Frames::new(patience.control_frames_per_second_max),
             heard_bytes: 0,
             hello_due: Some(Box::pin(sleep(patience.handshake_timeout))),
+            handshake,
             write_timeout: patience.write_timeout,
             write_due: None,
         }
@@ -127,6 +129,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         // Also when bytes came: a byte at a time must not win more.
         if self.heard_bytes >= HELLO_BYTES {
             self.hello_due = None;
+            self.handshake.finish();
         } else if self.hello_due.as_mut().is_some_and(|due| due.as_mut().poll(context).is_ready()) {
             let late = io::Error::new(io::ErrorKind::TimedOut, "the client says nothing");
             return Poll::Ready(Err(late));

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
-use contract::{Error, Kind, Origin, Pipeline, TraceContext};
+use contract::{Error, Handshake, Kind, Origin, Pipeline, TraceContext};
 use futures_util::FutureExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -84,7 +84,13 @@ impl<P> Clone for Serving<P> {
 
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve(self, stream: TcpStream, origin: Arc<Origin>, peer: Peer) {
+    pub(crate) async fn serve(
+        self,
+        stream: TcpStream,
+        origin: Arc<Origin>,
+        peer: Peer,
+        handshake: Handshake,
+    ) {
         let Self { door, router, bounds } = self;
         let (pulse, drain, meters) = (Pulse::new(), door.gate.drain.clone(), Arc::clone(&door.gate.meters));
         let watched = Watched::new(
@@ -96,6 +102,8 @@ impl<P: Pipeline> Serving<P> {
         );
         let (beat, stopping) = (pulse.clone(), drain.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
+            // Its first head is whole.
+            handshake.finish();
             let answering = beat.answering();
             request.extensions_mut().insert(Arc::clone(&origin));
             request.extensions_mut().insert(peer.clone());

@@ -226,6 +226,10 @@ fn admit<P: Pipeline>(
     places: &Places,
     serving: &connection::Serving<P>,
 ) {
+    let handshake = match gate.handshake() {
+        Ok(handshake) => handshake,
+        Err(error) => return refuse(stream, gate, &error),
+    };
     let Some(place) = places.take(address.ip()) else {
         let full = Error::new(Kind::Overloaded, "too many connections; try again later");
         return refuse(stream, gate, &full.with_retry_after(RETRY_AFTER));
@@ -241,7 +245,7 @@ fn admit<P: Pipeline>(
     // Answers are written whole: nothing is gained by waiting for more. A failure only costs time.
     let _ = stream.set_nodelay(true);
     let peer = Peer::new(address, place);
-    gate.drain.track(serving.clone().serve(stream, origin, peer));
+    gate.drain.track(serving.clone().serve(stream, origin, peer, handshake));
 }
 
 /// Says why a connection is not let in, before a byte of it is read. One attempt without waiting: an empty

@@ -145,6 +145,10 @@ fn admit<P: Pipeline>(
     places: &Arc<Semaphore>,
     bounds: &Arc<Bounds>,
 ) {
+    // Who is there is known at once, so its handshake ends here.
+    if let Err(error) = gate.handshake() {
+        return refuse(stream, gate, &error);
+    }
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         return refuse(stream, gate, &Error::new(Kind::Overloaded, "too many connections; try again later"));
     };

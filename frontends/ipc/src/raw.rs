@@ -61,7 +61,7 @@ impl RawJson {
         let capacity =
             (self.document.len() + more).max(2 * self.document.capacity().min(DOCUMENT_BYTES_MAX / 2));
         if self.document.capacity() < self.document.len() + more {
-            if !self.charge.grow(capacity.saturating_sub(self.charge.bytes())) {
+            if !self.charge.grow_message(capacity.saturating_sub(self.charge.bytes())) {
                 self.skipped = true;
                 self.document = BytesMut::new();
                 self.charge.shrink(usize::MAX);

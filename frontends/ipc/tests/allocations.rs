@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use contract::{
-    Authenticate, ByteBudget, Drain, Error, Frontend, Gate, Identity, Message, Method, Presented, Reply,
-    Request, Subject, Timeouts,
+    Admission, Authenticate, ByteBudget, Drain, Error, Frontend, Gate, Identity, Message, Method, Presented,
+    Reply, Request, Subject, Timeouts,
 };
 use ipc::{Settings, UnixSocket};
 use wire::binary::client::say;
@@ -55,6 +55,7 @@ fn gate() -> Gate<Echo> {
         drain: Drain::new(),
         meters: Arc::default(),
         budget: ByteBudget::new(1 << 28),
+        admission: Admission::default(),
         timeouts: Timeouts { max: Duration::from_secs(30) },
     }
 }

@@ -228,7 +228,7 @@ impl Reader {
         message.bytes += bytes.len();
         let start = message.body.len();
         if let Some(charge) = &mut message.charge
-            && !charge.grow(bytes.len())
+            && !charge.grow_message(bytes.len())
         {
             message.charge = None;
             message.body.truncate(START_BYTES);

@@ -194,10 +194,8 @@ impl Decoder {
             return None;
         }
         if input.len() < need {
-            self.state = match self.budget.charge(0) {
-                Some(charge) => State::Body { kind, need, body: BytesMut::new(), charge },
-                None => State::Skip { kind, need, start: BytesMut::new() },
-            };
+            let charge = self.budget.charge_always(0);
+            self.state = State::Body { kind, need, body: BytesMut::new(), charge };
             return None;
         }
         // All of it is here: the payload is copied once, so that it does not pin the read buffer.
@@ -206,9 +204,11 @@ impl Decoder {
         if payload.is_empty() {
             return Some(self.frame(kind, Bytes::new(), None));
         }
-        Some(match self.budget.charge(need) {
-            Some(charge) => self.frame(kind, copy(payload), Some(charge)),
-            None => self.skipped(kind, Bytes::copy_from_slice(&payload[..need.min(START_BYTES)])),
+        let mut charge = self.budget.charge_always(0);
+        Some(if charge.grow_message(need) {
+            self.frame(kind, copy(payload), Some(charge))
+        } else {
+            self.skipped(kind, Bytes::copy_from_slice(&payload[..need.min(START_BYTES)]))
         })
     }
 
@@ -275,7 +275,7 @@ fn room(body: &mut BytesMut, need: usize, more: usize, charge: &mut Charge) -> b
         return true;
     }
     let capacity = wanted.max(2 * body.capacity()).min(need);
-    if !charge.grow(capacity.saturating_sub(charge.bytes())) {
+    if !charge.grow_message(capacity.saturating_sub(charge.bytes())) {
         return false;
     }
     body.reserve(capacity - body.len());
@@ -376,8 +376,23 @@ mod tests {
     }
 
     #[test]
+    fn a_cancel_is_heard_when_all_memory_is_spent() {
+        let budget = ByteBudget::new(100);
+        let _spent = budget.charge_always(101);
+        let mut decoder = decoder(&budget);
+        let cancel = frame(3, b"{\"task_id\":\"7b0c4ac4-1d3f-4a6f-9d1d-3a1d8a1c5a10\"}");
+        for size in [1, 1000] {
+            let mut found = Vec::new();
+            for mut piece in cancel.chunks(size) {
+                found.extend(decoder.decode(&mut piece));
+            }
+            assert!(matches!(&found[..], [Decoded::Frame { kind: 3, .. }]), "in pieces of {size}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_is_skipped_keeps_its_start_and_a_ping_of_version_1_is_whole() {
-        let payload: Vec<u8> = (0..100).collect();
+        let payload: Vec<u8> = (0..=255).cycle().take(contract::SMALL_BYTES + 1).collect();
         let ping = |version| [&header(version, 0xF0, payload.len())[..], &payload].concat();
         for size in [1, 5, 9, 1000] {
             for (version, whole) in [(1, true), (2, false)] {

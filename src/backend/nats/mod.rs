@@ -43,7 +43,7 @@ mod ticket;
 mod violation;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -52,10 +52,11 @@ use std::time::Duration;
 use async_nats::message::OutboundMessage;
 use async_nats::{PublishError, StatusCode};
 use bytes::Bytes;
-use contract::{Error, Kind, Reply, Request, Subject, Target};
+use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio::task::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 pub use self::check::{OpenError, OpenErrors};
 use self::given_up::GivenUp;
@@ -123,6 +124,14 @@ impl Backend for Nats {
         self.0.health()
     }
 
+    fn is_reachable(&self) -> bool {
+        self.0.is_reachable()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes()
+    }
+
     fn readings(&self) -> Vec<Reading> {
         self.0.readings()
     }
@@ -183,18 +192,20 @@ async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<
 
 async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
-    let mut pinned = pool.pins.link(&request.origin, pool).await?;
+    let due = request.deadline;
+    let mut pinned = in_time(due, pool.pins.link(&request.origin, pool)).await?;
     pool.note_load(&pinned.link);
     let message = message(&pinned.link, request, &RequestId::random(), &subject, None)?;
-    hand_over(pool, &mut pinned, message, WhenFull::Wait).await?;
+    in_time(due, hand_over(pool, &mut pinned, message, WhenFull::Wait)).await?;
     pool.counts.published.increment();
     Ok(Reply::Accepted)
 }
 
 async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
     check_reach(&pool, &subject)?;
+    let due = request.deadline;
     let mut pinned = if request.ordered {
-        pool.pins.link(&request.origin, &pool).await?
+        in_time(due, pool.pins.link(&request.origin, &pool)).await?
     } else {
         Pinned::free(pool.take_near(request.origin.connection)?)
     };
@@ -214,7 +225,7 @@ async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner
     let id = RequestId::random();
     let cancel = Cancel::of(&request, id, manner);
     let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
-    hand_over(&pool, &mut pinned, message, WhenFull::Refuse).await?;
+    in_time(due, hand_over(&pool, &mut pinned, message, WhenFull::Refuse)).await?;
     let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
     pool.counts.requests.increment();
     if let Some(replies) = replies {
@@ -270,6 +281,20 @@ fn message(
     let reply = reply.map(|reply| reply.try_into().expect("an inbox subject is ASCII"));
     let headers = Some(headers::outgoing(&request, id));
     Ok(OutboundMessage { subject, reply, payload: request.payload, headers })
+}
+
+/// What comes before a message is with the connection, and says that it never was if the deadline comes first. The
+/// timer is the deadline rule's, which asks once more when it rings.
+async fn in_time<T>(due: Instant, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Pending if Instant::now() >= due => {
+            let error = Error::new(Kind::TimedOut, "the deadline came before the connection to NATS took it");
+            Poll::Ready(Err(error.with_outcome(Outcome::NotSent)))
+        }
+        polled => polled,
+    })
+    .await
 }
 
 /// What to do when too many bytes wait to be written.

@@ -221,6 +221,11 @@ impl Pool {
         self.changed.send_replace(());
     }
 
+    /// Told at each [`Self::tell`].
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     fn add_member(self: &Arc<Self>) {
         let member = Member::new(self.next_member.fetch_add(1, Ordering::Relaxed));
         self.members.rcu(|members| {

@@ -2,12 +2,16 @@
 
 use super::{BOOL, BURST, MIB, RATE, Section, TIMEOUT_MS, int};
 use crate::config::key::{Key, same};
+use crate::config::value::Kind;
 
 pub(super) static SECTION: Section = Section {
     name: "limits",
     heading: "Limits over all doors. Work above a limit is refused at once, never queued.",
     keys: KEYS,
 };
+
+/// A share of the memory.
+const SHARE: Kind = int(1, 100, "percent of memory_bytes_max");
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -33,9 +37,35 @@ const KEYS: &[Key] = &[
     Key::new(
         "limits.memory_bytes_max",
         int(MIB, 1024 * 1024 * MIB, "bytes"),
-        "Memory for read buffers and waiting replies of all connections together.",
+        "Memory for payloads, buffers, queues and waiting replies of all connections together.",
     )
     .default_to("268435456"),
+    Key::new(
+        "limits.memory_short_percent",
+        SHARE,
+        "From here on the queues of clients that do not read are cut short.",
+    )
+    .default_to("50").reloadable(),
+    Key::new("limits.memory_low_percent", SHARE, "At or below this, new work is taken again.")
+        .default_to("70").reloadable(),
+    Key::new(
+        "limits.memory_high_percent",
+        SHARE,
+        "From here on new requests and connections are refused; work under way goes on.",
+    )
+    .default_to("85").reloadable(),
+    Key::new(
+        "limits.slow_start_ms",
+        int(0, 300_000, "ms, 0 = at once"),
+        "How long the limits of requests at once take to grow from a tenth to all, after an outage or overload.",
+    )
+    .default_to("5000").reloadable(),
+    Key::new(
+        "limits.handshakes_max",
+        int(1, 1_000_000, "connections"),
+        "Connections of all doors together that have not said yet what they want.",
+    )
+    .default_to("1024"),
     Key::new("limits.calls_max", int(1, 1_000_000, "requests"), "Requests in progress in all.")
         .default_to("8192").reloadable(),
     Key::new("limits.streams_max", int(1, 1_000_000, "streams"), "Open streams in all.").default_to("4096").reloadable(),

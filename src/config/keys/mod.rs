@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod backpressure;
 pub(super) mod breaker;
 mod concurrency;
 mod drain;
@@ -13,6 +14,7 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+pub(super) mod idempotency;
 mod limits;
 mod log;
 mod metrics;
@@ -52,6 +54,8 @@ pub(super) static SECTIONS: &[&Section] = &[
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &backpressure::SECTION,
+    &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,

@@ -43,6 +43,8 @@ fn every_key_reaches_the_typed_configuration() {
     // A valid value that is not the default; contradictions between keys do not matter here.
     let other = |key: &Key| -> String {
         match (&key.kind, key.default) {
+            // On as its section is.
+            _ if key.path == "backpressure_enabled" => "false".into(),
             (Kind::Bool, default) => if default == Some("true") { "false" } else { "true" }.into(),
             (Kind::Int { min, max, .. }, default) => {
                 let default = default.and_then(|text| text.parse().ok());
@@ -73,7 +75,9 @@ fn every_key_reaches_the_typed_configuration() {
         "limits.peer_rate_burst" => ("IPC_GATEWAY__LIMITS__PEER_RATE_PER_SECOND", "2"),
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
         "concurrency.adaptive" => ("UNRELATED", ""),
+        "idempotency_window_ms" => ("IPC_GATEWAY__ROUTES__LOCAL__IDEMPOTENCY", "1"),
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
+        "backpressure_enabled" => ("IPC_GATEWAY__ROUTES__LOCAL__BACKPRESSURE_SUBJECT", "s"),
         "breaker_enabled" => ("UNRELATED", ""),
         path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
         "default_tenant" | "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {

@@ -8,6 +8,7 @@
 mod answer;
 mod compact;
 mod ids;
+mod key;
 mod members;
 
 use std::io::Write as _;
@@ -20,6 +21,7 @@ use self::members::{Body, Task};
 use crate::backend::outgoing::RequestId;
 
 pub use self::answer::{decode, statuses};
+pub use self::key::idempotency_key;
 
 /// The word for it in the configuration.
 pub const NAME: &str = "beamline-router-v1";

@@ -79,6 +79,7 @@ cases! {
     "streamed reply cut off" streamed::cut_off { "routes.case.replies_max" = "3" };
     // The gateway as a whole.
     "cancel in mid-flight" whole::cancel;
+    "responder told of a cancel" whole::cancel_told { "routes.case.cancel_subject" = "matrix.cancels" };
     "one limit for all doors" whole::shared_limit {
         "limits.peer_rate_per_second" = "1", "limits.peer_rate_burst" = "1", "limits.peer_rate_local" = "true"
     };

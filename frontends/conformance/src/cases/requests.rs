@@ -5,6 +5,8 @@ use ipc_gateway::client::Say;
 
 use crate::ground::{Fault, Ground, ask, check, delivery, reply};
 
+/// Names a request to its responder.
+pub(super) const REQUEST_ID: &str = "Ipc-Gateway-Request-Id";
 /// JSON, so that every door can carry it.
 pub(super) const PAYLOAD: &[u8] = br#"{"task":"measure","n":[1,2.5,"\u00e9"]}"#;
 
@@ -106,7 +108,7 @@ pub(super) async fn identity(ground: &mut Ground) -> Result<(), Fault> {
     };
     check(identity == expected, || format!("the identity is {identity:?}, not {expected:?}"))?;
     check(seen.header("Ipc-Gateway-Door").is_some(), || "no door is told".to_owned())?;
-    let id = seen.header("Ipc-Gateway-Request-Id").unwrap_or_default();
+    let id = seen.header(REQUEST_ID).unwrap_or_default();
     check(id.len() == 32, || format!("the request's id is {id:?}"))
 }
 

@@ -53,7 +53,7 @@ pub enum Heard {
         /// The id of the subscription.
         id: Id,
         /// The message.
-        delivery: Delivery,
+        delivery: Box<Delivery>,
     },
     /// Messages of a subscription were lost.
     Gap {
@@ -195,7 +195,7 @@ pub fn hear(kind: u8, body: Bytes) -> Result<Heard, Error> {
             let subject = Subject::parse(subject).map_err(|error| malformed(error.to_string()))?;
             let mut delivery = Delivery::new(subject, message.headers, message.payload);
             delivery.position = position;
-            Heard::Delivery { id: named(id)?, delivery }
+            Heard::Delivery { id: named(id)?, delivery: Box::new(delivery) }
         }
         kind::GAP => Heard::Gap { id: named(id)?, lost: lost.and_then(NonZeroU64::new) },
         kind::END => Heard::End { id: named(id)? },

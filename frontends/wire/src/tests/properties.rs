@@ -195,7 +195,7 @@ proptest! {
         let (heard, line) = written(&Outbound::Delivery { id: &id, delivery: &delivery }, FRAME_BYTES_MAX);
         prop_assert_eq!(&line["subject"], delivery.subject.as_str());
         prop_assert_eq!(payload_of(&line, "payload"), expected(&delivery.payload));
-        prop_assert_eq!(format!("{heard:?}"), format!("{:?}", Heard::Delivery { id, delivery: sent }));
+        prop_assert_eq!(format!("{heard:?}"), format!("{:?}", Heard::Delivery { id, delivery: Box::new(sent) }));
     }
 
     #[test]
