@@ -35,6 +35,7 @@ use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
 use crate::pressure;
 use crate::rules::{Handle, Limits, Rules};
+use crate::services::idempotency::Shared;
 
 pub use reload::Reload;
 
@@ -118,15 +119,27 @@ impl Gateway {
             }
             config::Backend::Nats => {
                 let backend = Nats::open(backends::nats(&config)?)?;
-                Self::start_with(config, backend).await
+                let shared = backends::shared(&config, &backend);
+                Self::start_sharing(config, backend, shared).await
             }
         }
     }
 
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
+        Self::start_sharing(config, backend, None).await
+    }
+
+    async fn start_sharing<B: Backend>(
+        config: Config,
+        backend: B,
+        shared: Option<Shared>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
         let handle = Handle::new(rules(&config, &registry, None));
+        if let Some(shared) = shared {
+            handle.load().idempotency.share(shared);
+        }
         let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;

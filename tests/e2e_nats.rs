@@ -48,6 +48,8 @@ mod reload;
 mod router;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
+#[path = "e2e_nats/shared_keys.rs"]
+mod shared_keys;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
 #[path = "e2e_nats/streamed.rs"]

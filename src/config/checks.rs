@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::resolved::Resolved;
+use super::sections::Backend;
 use super::value::Value;
 use crate::profiles::Profile;
 
@@ -30,6 +31,7 @@ impl<'a> Checks<'a> {
         checks.limits();
         checks.listeners();
         checks.http();
+        checks.idempotency();
         checks.routes();
         checks
     }
@@ -194,6 +196,19 @@ impl<'a> Checks<'a> {
         self.in_order("http.header_timeout_ms", "http.keep_alive_ms");
         for (one, other) in [("http", "admin"), ("grpc", "admin"), ("grpc", "http")] {
             self.apart(one, other);
+        }
+    }
+
+    fn idempotency(&mut self) {
+        let is_shared = self.text("idempotency.store") == Some("nats_kv");
+        if is_shared && Backend::from_resolved(self.resolved) == Backend::Embedded {
+            let what = "needs NATS, and the backend is the embedded broker";
+            self.refuse("idempotency.store", what, "memory, or nats.urls (NATS_URL) that names a server");
+        }
+        let is_token =
+            |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if self.text("idempotency.bucket").is_some_and(|name| !is_token(name)) {
+            self.refuse("idempotency.bucket", "is no name of a bucket", "letters, digits, - and _");
         }
     }
 

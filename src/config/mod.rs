@@ -53,7 +53,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use grpc_door::Grpc;
 pub use http::Http;
-pub use idempotency::Idempotency;
+pub use idempotency::{Bucket, Idempotency};
 pub use key::{Key, OldName};
 pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};

@@ -82,6 +82,13 @@ fn every_key_reaches_the_typed_configuration() {
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
         "concurrency.adaptive" => ("UNRELATED", ""),
         "idempotency_window_ms" => ("IPC_GATEWAY__ROUTES__LOCAL__IDEMPOTENCY", "1"),
+        path if path == "idempotency.bucket"
+            || path.starts_with("idempotency.bucket_")
+            || ["idempotency.when_unavailable", "idempotency.lease_ms", "idempotency.store_timeout_ms"]
+                .contains(&path) =>
+        {
+            ("IPC_GATEWAY__IDEMPOTENCY__STORE", "nats_kv")
+        }
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
         "backpressure_enabled" => ("IPC_GATEWAY__ROUTES__LOCAL__BACKPRESSURE_SUBJECT", "s"),
         "breaker_enabled" => ("UNRELATED", ""),
