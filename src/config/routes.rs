@@ -9,7 +9,7 @@ use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
 use crate::backend::replies::ReplyBounds;
-use crate::profiles::{Profile, beamline_router};
+use crate::profiles::{Profile, beamline_results, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
 /// `[routes.<name>]`.
@@ -79,6 +79,10 @@ fn profile(settings: &Resolved, name: &str) -> Profile {
             default_task_type: settings.text(&path("default_task_type")).into(),
             envelope_bytes_max: settings.int(&path("envelope_bytes_max")),
             assignment_allowed: settings.bool(&path("assignment_allowed")),
+        }),
+        beamline_results::NAME => Profile::BeamlineResultsV1(beamline_results::Settings {
+            default_tenant: settings.text(&path("default_tenant")).into(),
+            keys_max: settings.int(&path("results_keys_max")),
         }),
         other => unreachable!("the kind does not allow {other}"),
     }

@@ -73,6 +73,7 @@ impl Ground {
             decide: DECIDE.to_owned(),
             behaviour: Behaviour::new("answer", None, None).unwrap(),
             pressure: "inactive",
+            results: "none",
             retry_after_seconds: 1,
             keys_max: 100,
         });
