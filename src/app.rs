@@ -85,6 +85,26 @@ pub struct Gateway {
     registry: Registry,
 }
 
+/// Shows what the backend and the rules have to tell, read at each scrape.
+fn show(
+    registry: &Registry,
+    backend: &impl Backend,
+    handle: &Handle,
+    old_names: bool,
+) -> Result<(), MetricError> {
+    let reachable = backend.clone();
+    registry.backend(backend.health().kind, move || reachable.health().reachable)?;
+    let (readable, rules) = (backend.clone(), handle.clone());
+    registry.readings(Box::new(move || {
+        let mut readings = readable.readings();
+        let rules = rules.load();
+        readings.extend(metrics::recovery::readings(&rules, old_names));
+        readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
+        readings
+    }));
+    registry.show_rules(handle)
+}
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Closes the backend, whichever it is.
@@ -143,19 +163,7 @@ impl Gateway {
         let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
-        let reachable = backend.clone();
-        registry.backend(kind, move || reachable.health().reachable)?;
-        let readable = backend.clone();
-        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
-        registry.readings(Box::new(move || {
-            let mut readings = readable.readings();
-            let rules = rules.load();
-            readings.extend(metrics::recovery::readings(&rules, old_names));
-            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
-            readings
-        }));
-
-        registry.show_rules(&handle)?;
+        show(&registry, &backend, &handle, config.metrics_old_names)?;
         let load = Arc::clone(&handle.load().load);
         registry.show_load(&load)?;
         let admission = Admission::new(config.limits.handshakes_max);

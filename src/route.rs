@@ -20,7 +20,7 @@ use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
 use crate::pressure::{Pressure, PressureSettings};
-use crate::profiles::Profile;
+use crate::profiles::{Profile, beamline_results};
 use crate::rules::Rules;
 use crate::services::idempotency::{self, IdempotencySettings};
 use crate::services::retry::{Budget, RetrySettings};
@@ -171,6 +171,8 @@ pub struct Route {
     pub adaptive: Arc<AdaptiveLimit>,
     /// What is known of its responder's pressure, kept across reloads.
     pub pressure: Arc<Pressure>,
+    /// What became of workers' results on its streams, kept across reloads.
+    pub results: Arc<beamline_results::Tally>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -196,6 +198,7 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            results: before.map_or_else(Arc::default, |route| Arc::clone(&route.results)),
             pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),

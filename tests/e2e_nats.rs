@@ -44,6 +44,8 @@ mod outages;
 mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
+#[path = "e2e_nats/results.rs"]
+mod results;
 #[path = "e2e_nats/router.rs"]
 mod router;
 #[path = "e2e_nats/secrets.rs"]

@@ -196,7 +196,8 @@ pub static ROUTE_KEYS: &[Key] = &[
         "profile",
         Kind::Choice(Profile::NAMES),
         "What its responder wants around a payload. raw: nothing; beamline-router-v1: the decide body of the \
-         Beamline router, for which the keys below are; beamline-admin-v1: JSON, and the router's way to say no.",
+         Beamline router; beamline-admin-v1: JSON, and the router's way to say no; beamline-results-v1: subscriptions \
+         to the results of its workers. The keys below are for them.",
     )
     .default_to("raw"),
     Key::new(
@@ -214,6 +215,12 @@ pub static ROUTE_KEYS: &[Key] = &[
          subject that is not reserved.",
     )
     .default_to("false"),
+    Key::new(
+        "results_keys_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "results" },
+        "Workers' results that each stream remembers, so that their duplicates are left out.",
+    )
+    .default_to("1024"),
 ];
 
 const BYTES: Kind = Kind::Int { min: 0, max: 64 * 1024 * 1024, unit: "bytes" };

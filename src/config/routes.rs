@@ -9,7 +9,7 @@ use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
 use crate::backend::replies::ReplyBounds;
-use crate::profiles::{Profile, beamline_admin, beamline_router};
+use crate::profiles::{Profile, beamline_admin, beamline_results, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
 /// `[routes.<name>]`.
@@ -82,6 +82,10 @@ fn profile(settings: &Resolved, name: &str) -> Profile {
             assignment_allowed: settings.bool(&path("assignment_allowed")),
         }),
         beamline_admin::NAME => Profile::BeamlineAdminV1,
+        beamline_results::NAME => Profile::BeamlineResultsV1(beamline_results::Settings {
+            default_tenant: settings.text("identity.default_tenant").into(),
+            keys_max: settings.int(&path("results_keys_max")),
+        }),
         other => unreachable!("the kind does not allow {other}"),
     }
 }

@@ -91,6 +91,7 @@ impl Ground {
             decide: DECIDE.to_owned(),
             behaviour: Behaviour::new("answer", None, None).unwrap(),
             pressure: "inactive",
+            results: "none",
             retry_after_seconds: RETRY_AFTER.as_secs(),
             keys_max: 100,
         }));

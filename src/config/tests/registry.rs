@@ -96,6 +96,7 @@ fn every_key_reaches_the_typed_configuration() {
         "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
             ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-router-v1")
         }
+        "results_keys_max" => ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-results-v1"),
         "replies_bytes_max" | "reply_gap_timeout_ms" | "replies_timeout_ms" => {
             ("IPC_GATEWAY__ROUTES__LOCAL__REPLIES_MAX", "2")
         }
