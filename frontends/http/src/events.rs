@@ -103,7 +103,7 @@ impl Events {
 
     /// Writes what is ready, at most a batch.
     fn take(&mut self, context: &mut Context<'_>, text: &mut String) {
-        while text.len() < BATCH_BYTES {
+        while text.len() < self.budget.room(BATCH_BYTES) {
             let Some(stream) = &mut self.stream else { return };
             match Pin::new(stream).poll_next(context) {
                 Poll::Pending => return,
