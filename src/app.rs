@@ -6,19 +6,23 @@ mod doors;
 mod mount;
 mod recovery;
 mod reload;
+pub(crate) mod rest;
 mod watcher;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use http_door::rest::{Stand, Standing, Table};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::clock::rfc3339;
 use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
@@ -47,6 +51,9 @@ pub enum StartError {
     /// The NATS backend's settings do not fit together, or a file of theirs cannot be read.
     #[error(transparent)]
     Nats(#[from] nats::OpenErrors),
+    /// A REST route, or a form of errors, cannot be what it is configured to be.
+    #[error(transparent)]
+    Rest(#[from] config::Problems),
     /// Two parts of the program chose one metric name: a mistake in the program.
     #[error(transparent)]
     Metric(#[from] MetricError),
@@ -74,7 +81,28 @@ pub struct Gateway {
     addresses: Vec<(&'static str, Address)>,
     web_socket: Option<&'static str>,
     handle: Handle,
+    rest: watch::Sender<Arc<Table>>,
     registry: Registry,
+}
+
+/// Shows what the backend and the rules have to tell, read at each scrape.
+fn show(
+    registry: &Registry,
+    backend: &impl Backend,
+    handle: &Handle,
+    old_names: bool,
+) -> Result<(), MetricError> {
+    let reachable = backend.clone();
+    registry.backend(backend.health().kind, move || reachable.health().reachable)?;
+    let (readable, rules) = (backend.clone(), handle.clone());
+    registry.readings(Box::new(move || {
+        let mut readings = readable.readings();
+        let rules = rules.load();
+        readings.extend(metrics::recovery::readings(&rules, old_names));
+        readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
+        readings
+    }));
+    registry.show_rules(handle)
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -132,21 +160,10 @@ impl Gateway {
         if let Some(shared) = shared {
             handle.load().idempotency.share(shared);
         }
+        let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
-        let reachable = backend.clone();
-        registry.backend(kind, move || reachable.health().reachable)?;
-        let readable = backend.clone();
-        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
-        registry.readings(Box::new(move || {
-            let mut readings = readable.readings();
-            let rules = rules.load();
-            readings.extend(metrics::recovery::readings(&rules, old_names));
-            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
-            readings
-        }));
-
-        registry.show_rules(&handle)?;
+        show(&registry, &backend, &handle, config.metrics_old_names)?;
         let load = Arc::clone(&handle.load().load);
         registry.show_load(&load)?;
         let admission = Admission::new(config.limits.handshakes_max);
@@ -174,7 +191,12 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            opened.push(open_http(&config, &parts).await?);
+            let serving = backend.clone();
+            let stand = Stand(Arc::new(move || Standing {
+                connected: serving.health().reachable,
+                time: rfc3339(SystemTime::now()),
+            }));
+            opened.push(open_http(&config, (paths, stand), &parts).await?);
         }
         if config.grpc.enabled {
             let serving = backend.clone();
@@ -222,6 +244,7 @@ impl Gateway {
             addresses,
             web_socket: (config.http.enabled && config.websocket.enabled).then_some(websocket::PATH),
             handle,
+            rest,
             registry,
         })
     }
@@ -249,7 +272,7 @@ impl Gateway {
     /// What reloads the configuration that was read from `sources` as `running`. Once a gateway: its metrics
     /// have one name.
     pub fn reload(&self, sources: config::Sources, running: config::Resolved) -> Result<Reload, MetricError> {
-        Reload::new(sources, running, self.handle.clone(), self.registry.clone())
+        Reload::new(sources, running, (self.handle.clone(), self.rest.clone()), self.registry.clone())
     }
 
     /// Resolves when a door stopped on its own, which none should.
@@ -320,15 +343,19 @@ pub struct Stopped<H> {
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.
-async fn open_http<P: Pipeline>(config: &Config, parts: &Parts<P>) -> Result<Opened, StartError> {
+async fn open_http<P: Pipeline>(
+    config: &Config,
+    rest: doors::Rest,
+    parts: &Parts<P>,
+) -> Result<Opened, StartError> {
     if !config.websocket.enabled {
-        let settings = doors::http(config, http_door::NoMount);
+        let settings = doors::http(config, rest, http_door::NoMount);
         return open::<http_door::HttpDoor, _>(settings, parts).await;
     }
     let meters = Arc::default();
     parts.registry.show_door(websocket::NAME, &meters)?;
     let mount = mount::WebSockets { settings: doors::websocket(config), meters };
-    open::<http_door::HttpDoor<_>, _>(doors::http(config, mount), parts).await
+    open::<http_door::HttpDoor<_>, _>(doors::http(config, rest, mount), parts).await
 }
 
 /// Opens a door: takes its address, makes its meters known, and says how it is served.

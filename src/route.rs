@@ -20,7 +20,7 @@ use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
 use crate::pressure::{Pressure, PressureSettings};
-use crate::profiles::Profile;
+use crate::profiles::{Profile, beamline_results};
 use crate::rules::Rules;
 use crate::services::idempotency::{self, IdempotencySettings};
 use crate::services::retry::{Budget, RetrySettings};
@@ -68,6 +68,8 @@ pub struct RouteSettings {
     pub subject: Option<Subject>,
     /// Where a responder is told that its request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
+    /// Why its requests are not served: they are answered `unsupported` with this text.
+    pub refuse: Option<Arc<str>>,
     /// What may be done with it.
     pub operations: Vec<Operation>,
     /// Who may use it.
@@ -169,6 +171,8 @@ pub struct Route {
     pub adaptive: Arc<AdaptiveLimit>,
     /// What is known of its responder's pressure, kept across reloads.
     pub pressure: Arc<Pressure>,
+    /// What became of workers' results on its streams, kept across reloads.
+    pub results: Arc<beamline_results::Tally>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -194,6 +198,7 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            results: before.map_or_else(Arc::default, |route| Arc::clone(&route.results)),
             pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
@@ -320,6 +325,7 @@ fn no_route() -> RouteSettings {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: Vec::new(),
         allow: Vec::new(),
         timeout: Duration::ZERO,

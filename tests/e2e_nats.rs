@@ -28,6 +28,8 @@ mod proxy;
 
 #[path = "e2e_nats/answers.rs"]
 mod answers;
+#[path = "e2e_nats/beamline_http.rs"]
+mod beamline_http;
 #[path = "e2e_nats/cancels.rs"]
 mod cancels;
 #[path = "e2e_nats/circuits.rs"]
@@ -42,6 +44,8 @@ mod outages;
 mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
+#[path = "e2e_nats/results.rs"]
+mod results;
 #[path = "e2e_nats/router.rs"]
 mod router;
 #[path = "e2e_nats/secrets.rs"]

@@ -249,7 +249,10 @@ impl<'a> Checks<'a> {
                 self.refuse(&path("replies_max"), what, "1, or the profile raw");
             }
             let empty = |name: &str| self.list(&path(name)).is_some_and(<[Value]>::is_empty);
-            if empty("patterns") && empty("message_types") && super::route_keys::built_in(route).is_none() {
+            if empty("patterns")
+                && empty("message_types")
+                && super::route_keys::ROUTES.built_in(route).is_none()
+            {
                 let problem = Problem::new(format!("routes.{route}"), "is for nothing");
                 self.problems.push(problem.allowed("patterns or message_types"));
             }

@@ -1,5 +1,5 @@
 //! What keeps each route up, read when Prometheus asks: its circuit, its further attempts, its adaptive limit, its
-//! responder's pressure.
+//! responder's pressure, and what became of what its streams brought.
 //!
 //! Readings and not registered samples, because the routes of tomorrow are those of another configuration.
 
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Reading;
 use crate::circuit::State;
 use crate::pressure::{News, Verdict, share};
+use crate::profiles::Profile;
 use crate::route::Route;
 use crate::rules::Rules;
 
@@ -19,6 +20,7 @@ pub fn readings(rules: &Rules, old_names: bool) -> Vec<Reading> {
         retries(route, &mut readings);
         adaptive(route, &mut readings);
         pressure(rules, route, &mut readings);
+        results(route, &mut readings);
     }
     readings
 }
@@ -98,6 +100,29 @@ fn pressure(rules: &Rules, route: &Route, readings: &mut Vec<Reading>) {
         let refused = gauge("ipc_gateway_backpressure_refusals_total", help, route, float(count));
         readings.push(counter(refused, Some(("status", status))));
     }
+}
+
+fn results(route: &Route, readings: &mut Vec<Reading>) {
+    if !matches!(route.settings.profile, Profile::BeamlineResultsV1(_)) {
+        return;
+    }
+    let tally = &route.results;
+    let outcomes = [
+        ("delivered", &tally.delivered),
+        ("duplicate", &tally.duplicate),
+        ("other_tenant", &tally.other_tenant),
+        ("other_request", &tally.other_request),
+        ("malformed", &tally.malformed),
+    ];
+    for (outcome, count) in outcomes {
+        let help =
+            "Workers' results that came on the route's streams, by what became of them, once a stream.";
+        let reading = gauge("ipc_gateway_results_total", help, route, float(count.get()));
+        readings.push(counter(reading, Some(("outcome", outcome))));
+    }
+    let help = "Workers' results that the route's streams remember now.";
+    let keys = float(u64::try_from(tally.keys.get()).unwrap_or(0));
+    readings.push(gauge("ipc_gateway_results_keys", help, route, keys));
 }
 
 fn gauge(name: &'static str, help: &'static str, route: &Route, value: f64) -> Reading {

@@ -181,9 +181,9 @@ pub static DOORS: &[Door] = &[
             ("1,000 pipelined", ONE_WAY),
             ("answers out of order", ONE_WAY),
             ("order of publishes", ONE_WAY),
-            ("responder told of a cancel", ONE_WAY),
             ("streamed reply", ONE_WAY),
             ("streamed reply cut off", ONE_WAY),
+            ("responder told of a cancel", ONE_WAY),
         ],
     },
     Door {

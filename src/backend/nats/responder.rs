@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::backend::outgoing;
-use crate::demo_router::{Act, DemoRouter};
+use crate::demo_router::{Act, DemoRouter, RESULT};
 
 /// The header of every answer; its value is `true`.
 pub const HEADER: &str = "Demo-Router";
@@ -76,10 +76,11 @@ pub async fn serve(
             Act::Silence => {}
             Act::Crash => return Err("crashed, as it was told to".to_owned()),
             // In their order, as one router works.
-            Act::Answer { after, times, body } if after.is_zero() => {
+            Act::Answer { after, times, body, results } if after.is_zero() => {
                 answer(&client, &message, times, &body).await;
+                report(&client, &results).await;
             }
-            Act::Answer { after, times, body } => {
+            Act::Answer { after, times, body, results } => {
                 let permit = Arc::clone(&waiting).acquire_owned().await;
                 let permit = permit.expect("the semaphore is never closed");
                 let client = client.clone();
@@ -87,6 +88,7 @@ pub async fn serve(
                     let _permit = permit;
                     sleep(after).await;
                     answer(&client, &message, times, &body).await;
+                    report(&client, &results).await;
                 });
             }
         }
@@ -110,6 +112,14 @@ async fn answer(client: &Client, message: &Message, times: u8, body: &serde_json
         let sent = client.publish_with_headers(inbox.clone(), headers.clone(), body.to_string().into()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "an answer was not sent");
+        }
+    }
+}
+
+async fn report(client: &Client, results: &[serde_json::Value]) {
+    for result in results {
+        if let Err(error) = client.publish(RESULT, result.to_string().into()).await {
+            tracing::debug!(%error, "a result was not sent");
         }
     }
 }
