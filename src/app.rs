@@ -191,12 +191,7 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            let serving = backend.clone();
-            let stand = Stand(Arc::new(move || Standing {
-                connected: serving.health().reachable,
-                time: rfc3339(SystemTime::now()),
-            }));
-            opened.push(open_http(&config, (paths, stand), &parts).await?);
+            opened.push(open_http(&config, (paths, stand(&backend)), &parts).await?);
         }
         if config.grpc.enabled {
             let serving = backend.clone();
@@ -340,6 +335,15 @@ pub struct Stopped<H> {
     pub cut: usize,
     /// What made it hurry, if anything did.
     pub hurried: Option<H>,
+}
+
+/// What tells configured routes how the gateway stands.
+fn stand<B: Backend>(backend: &B) -> Stand {
+    let backend = backend.clone();
+    Stand(Arc::new(move || Standing {
+        connected: backend.health().reachable,
+        time: rfc3339(SystemTime::now()),
+    }))
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.
