@@ -75,7 +75,7 @@ where
             let error = Error::new(Kind::TimedOut, "the deadline had passed before the request was sent");
             return Poll::Ready(Err(error.with_outcome(Outcome::NotSent)));
         };
-        if let Poll::Ready(outcome) = inner.poll(context) {
+        if let Poll::Ready(outcome) = inner.as_mut().poll(context) {
             return Poll::Ready(outcome);
         }
         if this.timer.is_none() {
@@ -83,6 +83,11 @@ where
         }
         let timer = this.timer.as_pin_mut().expect("the timer was set above");
         std::task::ready!(timer.poll(context));
+        // Once more: the time may have come between the two looks, and what the backend knows of its end, as that
+        // nothing was sent, says more than silence.
+        if let Poll::Ready(outcome) = inner.poll(context) {
+            return Poll::Ready(outcome);
+        }
         // Dropped here, not with this future: its slot is free before the peer hears of it.
         this.inner.set(None);
         Poll::Ready(Err(Error::new(Kind::TimedOut, "no answer within the deadline")))
