@@ -74,7 +74,9 @@ fn encode_reply(bencher: Bencher<'_, '_>, bytes: usize, encode: impl Fn(&Outboun
 
 #[divan::bench(args = SIZES)]
 fn v2_encode(bencher: Bencher<'_, '_>, bytes: usize) {
-    encode_reply(bencher, bytes, |reply, buffer| binary::encode(reply, FRAME_BYTES_MAX, buffer));
+    encode_reply(bencher, bytes, |reply, buffer| {
+        binary::encode(reply, FRAME_BYTES_MAX, buffer);
+    });
 }
 
 #[divan::bench(args = SIZES)]
@@ -89,7 +91,9 @@ fn envelope_decode(bencher: Bencher<'_, '_>, bytes: usize) {
 
 #[divan::bench(args = SIZES)]
 fn envelope_encode(bencher: Bencher<'_, '_>, bytes: usize) {
-    encode_reply(bencher, bytes, |reply, buffer| wire::json::encode(reply, FRAME_BYTES_MAX, buffer));
+    encode_reply(bencher, bytes, |reply, buffer| {
+        wire::json::encode(reply, FRAME_BYTES_MAX, buffer);
+    });
 }
 
 /// Where a document ends.

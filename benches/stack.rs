@@ -65,6 +65,7 @@ fn handle() -> Handle {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: vec![Operation::Request],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),

@@ -6,19 +6,22 @@ mod doors;
 mod mount;
 mod recovery;
 mod reload;
+pub(crate) mod rest;
 mod watcher;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use http_door::rest::{Stand, Standing, Table};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::clock::rfc3339;
 use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
@@ -31,6 +34,7 @@ use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
 use crate::pressure;
 use crate::rules::{Handle, Limits, Rules};
+use crate::services::idempotency::Shared;
 
 pub use reload::Reload;
 
@@ -46,6 +50,9 @@ pub enum StartError {
     /// The NATS backend's settings do not fit together, or a file of theirs cannot be read.
     #[error(transparent)]
     Nats(#[from] nats::OpenErrors),
+    /// A REST route, or a form of errors, cannot be what it is configured to be.
+    #[error(transparent)]
+    Rest(#[from] config::Problems),
     /// Two parts of the program chose one metric name: a mistake in the program.
     #[error(transparent)]
     Metric(#[from] MetricError),
@@ -65,14 +72,14 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
-    /// Ends when it is dropped.
-    _watching: JoinSet<()>,
-    watcher: JoinSet<Infallible>,
+    /// What looks at the backend; ends before it.
+    watching: JoinSet<()>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
     web_socket: Option<&'static str>,
     handle: Handle,
+    rest: watch::Sender<Arc<Table>>,
     registry: Registry,
 }
 
@@ -110,15 +117,28 @@ impl Gateway {
             }
             config::Backend::Nats => {
                 let backend = Nats::open(backends::nats(&config)?)?;
-                Self::start_with(config, backend).await
+                let shared = backends::shared(&config, &backend);
+                Self::start_sharing(config, backend, shared).await
             }
         }
     }
 
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
+        Self::start_sharing(config, backend, None).await
+    }
+
+    async fn start_sharing<B: Backend>(
+        config: Config,
+        backend: B,
+        shared: Option<Shared>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
         let handle = Handle::new(rules(&config, &registry, None));
+        if let Some(shared) = shared {
+            handle.load().idempotency.share(shared);
+        }
+        let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
         let reachable = backend.clone();
@@ -161,7 +181,12 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            opened.push(open_http(&config, &parts).await?);
+            let serving = backend.clone();
+            let stand = Stand(Arc::new(move || Standing {
+                connected: serving.health().reachable,
+                time: rfc3339(SystemTime::now()),
+            }));
+            opened.push(open_http(&config, (paths, stand), &parts).await?);
         }
         if config.grpc.enabled {
             let serving = backend.clone();
@@ -181,6 +206,7 @@ impl Gateway {
         }
         let mut watching = JoinSet::new();
         watching.spawn(recovery::watch(backend.clone(), load));
+        watching.spawn(watcher::watch(backend.clone(), handle.clone()));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -194,21 +220,19 @@ impl Gateway {
             };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
-        let mut watcher_task = JoinSet::new();
-        watcher_task.spawn(watcher::watch(backend.clone(), handle.clone()));
         Ok(Self {
             drain,
             pause: config.drain_pause,
             admin_stop,
             doors,
             admin: admin_task,
-            _watching: watching,
-            watcher: watcher_task,
+            watching,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
             web_socket: (config.http.enabled && config.websocket.enabled).then_some(websocket::PATH),
             handle,
+            rest,
             registry,
         })
     }
@@ -236,7 +260,7 @@ impl Gateway {
     /// What reloads the configuration that was read from `sources` as `running`. Once a gateway: its metrics
     /// have one name.
     pub fn reload(&self, sources: config::Sources, running: config::Resolved) -> Result<Reload, MetricError> {
-        Reload::new(sources, running, self.handle.clone(), self.registry.clone())
+        Reload::new(sources, running, (self.handle.clone(), self.rest.clone()), self.registry.clone())
     }
 
     /// Resolves when a door stopped on its own, which none should.
@@ -288,7 +312,7 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
-        self.watcher.shutdown().await;
+        self.watching.shutdown().await;
         self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();
@@ -307,15 +331,19 @@ pub struct Stopped<H> {
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.
-async fn open_http<P: Pipeline>(config: &Config, parts: &Parts<P>) -> Result<Opened, StartError> {
+async fn open_http<P: Pipeline>(
+    config: &Config,
+    rest: doors::Rest,
+    parts: &Parts<P>,
+) -> Result<Opened, StartError> {
     if !config.websocket.enabled {
-        let settings = doors::http(config, http_door::NoMount);
+        let settings = doors::http(config, rest, http_door::NoMount);
         return open::<http_door::HttpDoor, _>(settings, parts).await;
     }
     let meters = Arc::default();
     parts.registry.show_door(websocket::NAME, &meters)?;
     let mount = mount::WebSockets { settings: doors::websocket(config), meters };
-    open::<http_door::HttpDoor<_>, _>(doors::http(config, mount), parts).await
+    open::<http_door::HttpDoor<_>, _>(doors::http(config, rest, mount), parts).await
 }
 
 /// Opens a door: takes its address, makes its meters known, and says how it is served.

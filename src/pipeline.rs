@@ -45,7 +45,7 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
-        // One execution a key, of whose attempts nobody waits twice; a twin that waits holds its permit.
+        // One execution a key, with all its attempts; a twin waits for its end, and holds a permit meanwhile.
         .layer(IdempotencyLayer)
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
         .layer(RetryLayer)

@@ -68,6 +68,8 @@ pub struct RouteSettings {
     pub subject: Option<Subject>,
     /// Where a responder is told that its request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
+    /// Why its requests are not served: they are answered `unsupported` with this text.
+    pub refuse: Option<Arc<str>>,
     /// What may be done with it.
     pub operations: Vec<Operation>,
     /// Who may use it.
@@ -323,6 +325,7 @@ fn no_route() -> RouteSettings {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: Vec::new(),
         allow: Vec::new(),
         timeout: Duration::ZERO,

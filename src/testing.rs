@@ -49,6 +49,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: Operation::ALL.to_vec(),
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(30),

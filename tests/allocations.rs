@@ -94,6 +94,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: vec![Operation::Request, Operation::Publish],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),

@@ -28,6 +28,8 @@ mod proxy;
 
 #[path = "e2e_nats/answers.rs"]
 mod answers;
+#[path = "e2e_nats/beamline_http.rs"]
+mod beamline_http;
 #[path = "e2e_nats/cancels.rs"]
 mod cancels;
 #[path = "e2e_nats/circuits.rs"]
@@ -48,6 +50,8 @@ mod results;
 mod router;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
+#[path = "e2e_nats/shared_keys.rs"]
+mod shared_keys;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
 #[path = "e2e_nats/streamed.rs"]

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::resolved::Resolved;
+use super::sections::Backend;
 use super::value::Value;
 use crate::profiles::Profile;
 
@@ -30,6 +31,7 @@ impl<'a> Checks<'a> {
         checks.limits();
         checks.listeners();
         checks.http();
+        checks.idempotency();
         checks.routes();
         checks
     }
@@ -197,6 +199,19 @@ impl<'a> Checks<'a> {
         }
     }
 
+    fn idempotency(&mut self) {
+        let is_shared = self.text("idempotency.store") == Some("nats_kv");
+        if is_shared && Backend::from_resolved(self.resolved) == Backend::Embedded {
+            let what = "needs NATS, and the backend is the embedded broker";
+            self.refuse("idempotency.store", what, "memory, or nats.urls (NATS_URL) that names a server");
+        }
+        let is_token =
+            |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if self.text("idempotency.bucket").is_some_and(|name| !is_token(name)) {
+            self.refuse("idempotency.bucket", "is no name of a bucket", "letters, digits, - and _");
+        }
+    }
+
     /// Two listeners may not have one port.
     fn apart(&mut self, one: &str, other: &str) {
         let key = |section: &str, name: &str| format!("{section}.{name}");
@@ -234,7 +249,10 @@ impl<'a> Checks<'a> {
                 self.refuse(&path("replies_max"), what, "1, or the profile raw");
             }
             let empty = |name: &str| self.list(&path(name)).is_some_and(<[Value]>::is_empty);
-            if empty("patterns") && empty("message_types") && super::route_keys::built_in(route).is_none() {
+            if empty("patterns")
+                && empty("message_types")
+                && super::route_keys::ROUTES.built_in(route).is_none()
+            {
                 let problem = Problem::new(format!("routes.{route}"), "is for nothing");
                 self.problems.push(problem.allowed("patterns or message_types"));
             }

@@ -1,7 +1,7 @@
 //! Configuration: from flags, environment, file and defaults to one typed [`Config`], or to all that is
 //! wrong.
 //!
-//! Each setting is declared once, in `keys` and `route_keys`; everything else follows from that list:
+//! Each setting is declared once, in `keys`, `route_keys` and `rest_keys`; everything else follows from that list:
 //! reading, checking, showing, the JSON Schema and `config/gateway.toml`. The way of a value:
 //!
 //! ```text
@@ -15,6 +15,7 @@ mod candidate;
 mod checks;
 mod defaults;
 mod environment;
+mod family;
 mod file;
 mod grpc_door;
 mod http;
@@ -26,6 +27,8 @@ mod nats_url;
 mod problem;
 mod reload;
 mod resolved;
+mod rest;
+mod rest_keys;
 mod route_keys;
 mod route_rules;
 mod routes;
@@ -40,6 +43,7 @@ mod value;
 mod web_socket;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::RouteSettings;
@@ -49,7 +53,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use grpc_door::Grpc;
 pub use http::Http;
-pub use idempotency::Idempotency;
+pub use idempotency::{Bucket, Idempotency};
 pub use key::{Key, OldName};
 pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -57,6 +61,7 @@ pub use nats_url::NatsUrl;
 pub use problem::{Problem, Problems, Source};
 pub use reload::{Change, Reloaded};
 pub use resolved::{Resolved, Setting};
+pub use rest::{Rest, RestErrors};
 pub use route_keys::ROUTE_KEYS;
 pub use schema::schema;
 pub use secret::Secret;
@@ -105,8 +110,14 @@ pub struct Config {
     pub log: LogSettings,
     /// Whether the predecessor's metric names are offered beside the new ones.
     pub metrics_old_names: bool,
+    /// The tenant of peers that no credential gives one.
+    pub default_tenant: Arc<str>,
     /// The routes by name, in alphabetical order; never empty.
     pub routes: Vec<RouteSettings>,
+    /// The REST routes by name, in alphabetical order.
+    pub rest: Vec<Rest>,
+    /// The forms of their errors by name, in alphabetical order.
+    pub rest_errors: Vec<RestErrors>,
 }
 
 /// A configuration that was loaded, with what can be told about it.
@@ -160,7 +171,14 @@ impl Config {
             reload_watch: Some(settings.millis("reload.watch_ms")).filter(|pause| !pause.is_zero()),
             log: sections::log(settings),
             metrics_old_names: settings.bool("metrics.old_names"),
+            default_tenant: settings.text("identity.default_tenant").into(),
             routes: settings.routes().iter().map(|name| routes::route(settings, name)).collect(),
+            rest: settings.tables("rest").iter().map(|name| Rest::from_resolved(settings, name)).collect(),
+            rest_errors: settings
+                .tables("rest_errors")
+                .iter()
+                .map(|name| RestErrors::from_resolved(settings, name))
+                .collect(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Apart from the other keys because their first name is free: each key here stands for one setting in every
 //! table `[routes.<name>]`, and its default may differ from route to route.
 
-use super::key::{Key, OldName, same};
+use super::family::{BuiltIn, Family};
+use super::key::{Key, same};
 use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
 use super::keys::idempotency::WINDOW_MS;
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
@@ -43,6 +44,12 @@ pub static ROUTE_KEYS: &[Key] = &[
          or its time is over.",
     )
     .example("orders.v1.cancel"),
+    Key::new(
+        "refuse",
+        Kind::Text,
+        "Its requests are not sent but answered unsupported with this text, once it is known who asks.",
+    )
+    .example("this service has no such request"),
     Key::new("operations", Kind::List(&Kind::Choice(OPERATIONS)), "What may be done on this route.")
         .default_to("publish,request,subscribe"),
     Key::new(
@@ -189,16 +196,10 @@ pub static ROUTE_KEYS: &[Key] = &[
         "profile",
         Kind::Choice(Profile::NAMES),
         "What its responder wants around a payload. raw: nothing; beamline-router-v1: the decide body of the \
-         Beamline router; beamline-results-v1: subscriptions to the results of its workers. The keys below are for the \
-         two.",
+         Beamline router; beamline-admin-v1: JSON, and the router's way to say no; beamline-results-v1: subscriptions to \
+         the results of its workers. The keys below are for the first and the last.",
     )
     .default_to("raw"),
-    Key::new(
-        "default_tenant",
-        Kind::Text,
-        "Tenant of local and anonymous peers, in the profile's body and for their idempotency keys.",
-    )
-        .default_to("default_tenant"),
     Key::new(
         "default_task_type",
         Kind::Text,
@@ -224,22 +225,23 @@ pub static ROUTE_KEYS: &[Key] = &[
 
 const BYTES: Kind = Kind::Int { min: 0, max: 64 * 1024 * 1024, unit: "bytes" };
 
-/// A route that exists without a file.
-pub(super) struct BuiltInRoute {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// Why it exists, for the file of defaults.
-    pub(super) doc: &'static str,
-    /// The defaults that differ from [`ROUTE_KEYS`].
-    pub(super) defaults: &'static [(&'static str, &'static str)],
-    /// Names of the predecessor that set one of its keys.
-    pub(super) old_names: &'static [(&'static str, &'static [OldName])],
-}
+/// `[routes.<name>]`.
+pub(super) static ROUTES: Family = Family {
+    name: "routes",
+    one: "a route",
+    heading: "Which requests go where, and who may send them.",
+    introduction: "\
+# Routes: which requests go where, and who may send them. Any table [routes.<name>] is one more. The two below
+# exist without this file; patterns = [] and message_types = [] switch one off. A reload puts all of this in
+# force.
+",
+    keys: ROUTE_KEYS,
+    built_in: BUILT_IN_ROUTES,
+};
 
-/// The built-in routes. Each key can be set like that of any other route; `patterns = []` and
-/// `message_types = []` switch a route off.
-pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
-    BuiltInRoute {
+/// The built-in routes. `patterns = []` and `message_types = []` switch a route off.
+pub(super) static BUILT_IN_ROUTES: &[BuiltIn] = &[
+    BuiltIn {
         name: "decide",
         doc: "The three task types of version 1.",
         defaults: &[
@@ -261,7 +263,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("timeout_ms", &[same("ROUTER_REQUEST_TIMEOUT_MS")]),
         ],
     },
-    BuiltInRoute {
+    BuiltIn {
         name: "local",
         doc: "Every subject that is not reserved, for peers on this machine.",
         // One circuit over all subjects would punish every service for one.
@@ -274,14 +276,3 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
         old_names: &[],
     },
 ];
-
-/// The built-in route of that name.
-pub(super) fn built_in(name: &str) -> Option<&'static BuiltInRoute> {
-    BUILT_IN_ROUTES.iter().find(|route| route.name == name)
-}
-
-/// The default of one key of one route, as text.
-pub(super) fn route_default(route: &str, key: &Key) -> Option<&'static str> {
-    let special = built_in(route).and_then(|route| route.defaults.iter().find(|(name, _)| *name == key.path));
-    special.map(|(_, text)| *text).or(key.default)
-}

@@ -45,7 +45,7 @@ pub(super) fn idempotency(settings: &Resolved, name: &str) -> Option<Idempotency
     let own = |key: &str| format!("routes.{name}.{key}");
     settings.bool(&own("idempotency")).then(|| IdempotencySettings {
         window: Duration::from_millis(own_int(settings, name, "idempotency", "window_ms")),
-        default_tenant: settings.text(&own("default_tenant")).into(),
+        default_tenant: settings.text("identity.default_tenant").into(),
     })
 }
 

@@ -9,7 +9,7 @@ use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
 use crate::backend::replies::ReplyBounds;
-use crate::profiles::{Profile, beamline_results, beamline_router};
+use crate::profiles::{Profile, beamline_admin, beamline_results, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
 /// `[routes.<name>]`.
@@ -34,6 +34,7 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         message_types: settings.texts(&path("message_types")).iter().map(|text| message_type(text)).collect(),
         subject: settings.text_if_set(&path("subject")).map(subject),
         cancel_subject: settings.text_if_set(&path("cancel_subject")).map(subject),
+        refuse: settings.text_if_set(&path("refuse")).map(Into::into),
         operations: settings.texts(&path("operations")).iter().map(|text| operation(text)).collect(),
         allow: settings.texts(&path("allow")).iter().map(|text| principal(text)).collect(),
         timeout: timeout
@@ -75,15 +76,16 @@ fn profile(settings: &Resolved, name: &str) -> Profile {
     match settings.text(&path("profile")) {
         "raw" => Profile::Raw,
         beamline_router::NAME => Profile::BeamlineRouterV1(beamline_router::Settings {
-            default_tenant: settings.text(&path("default_tenant")).into(),
+            default_tenant: settings.text("identity.default_tenant").into(),
             default_task_type: settings.text(&path("default_task_type")).into(),
             envelope_bytes_max: settings.int(&path("envelope_bytes_max")),
             assignment_allowed: settings.bool(&path("assignment_allowed")),
         }),
         beamline_results::NAME => Profile::BeamlineResultsV1(beamline_results::Settings {
-            default_tenant: settings.text(&path("default_tenant")).into(),
+            default_tenant: settings.text("identity.default_tenant").into(),
             keys_max: settings.int(&path("results_keys_max")),
         }),
+        beamline_admin::NAME => Profile::BeamlineAdminV1,
         other => unreachable!("the kind does not allow {other}"),
     }
 }

@@ -32,10 +32,18 @@ pub fn readings(entries: &Entries, old_names: bool) -> Vec<Reading> {
             meters.not_kept.get(),
         ),
     ];
+    if entries.shared().is_some() {
+        readings.push(counter(
+            "ipc_gateway_idempotency_store_failures_total",
+            "Times that the bucket of idempotency keys failed, or took too long.",
+            meters.store_failures.get(),
+        ));
+    }
     for (result, count) in [
         ("executed", &meters.executed),
         ("waited", &meters.waited),
         ("replayed", &meters.replayed),
+        ("shared", &meters.shared),
         ("conflict", &meters.conflicts),
         ("refused", &meters.refused),
     ] {
@@ -45,7 +53,7 @@ pub fn readings(entries: &Entries, old_names: bool) -> Vec<Reading> {
         readings.push(reading);
     }
     if old_names {
-        let hits = meters.waited.get() + meters.replayed.get();
+        let hits = meters.waited.get() + meters.replayed.get() + meters.shared.get();
         let help = "Old name of ipc_gateway_idempotency_requests_total for what was not executed again.";
         readings.push(counter("gateway_idempotency_hits_total", help, hits));
         let help = "Old name of ipc_gateway_idempotency_requests_total for what was executed.";

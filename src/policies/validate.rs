@@ -1,7 +1,7 @@
 //! Validate: the route's own bounds on payload, headers and time, and whether who asks can take its answers.
 //! Malformed input spends no tokens.
 
-use contract::{Error, Kind, Operation, Outcome, Target};
+use contract::{Error, Kind, Operation, Outcome, Request, Target};
 
 use crate::policy::Policy;
 use crate::route::Call;
@@ -15,6 +15,10 @@ impl Policy for Validate {
 
     fn admit(&self, call: &mut Call) -> Result<(), Error> {
         let (request, route) = (&mut call.request, &call.route);
+        if let Some(text) = &route.settings.refuse {
+            // The one refusal that allocates: its text is the operator's, and errors own theirs.
+            return Err(Error::new(Kind::Unsupported, text.to_string()));
+        }
         if !matches!(request.target, Target::Subscribe(_)) {
             let bytes = request.payload.len();
             if bytes > route.settings.payload_bytes_max {
@@ -30,8 +34,7 @@ impl Policy for Validate {
         }
         let asks = request.target.operation() == Operation::Request;
         if asks && route.settings.replies.is_some() && !request.parts {
-            let text = "this route answers with a stream, which cannot be told to who asks in this way";
-            return Err(Error::new(Kind::Unsupported, text));
+            return Err(Error::new(Kind::Unsupported, Request::PARTS_NEEDED));
         }
         if !request.headers.is_empty() {
             request.headers.retain(|name, _| route.takes(name));
@@ -69,6 +72,17 @@ mod tests {
         assert_eq!(admitted(1, bounds).err(), Some(Kind::Invalid));
         assert!(admitted(2, bounds).is_ok() && admitted(4, bounds).is_ok());
         assert_eq!(admitted(5, bounds).err(), Some(Kind::TooLarge));
+    }
+
+    #[test]
+    fn a_route_that_refuses_says_why_even_of_a_task_without_subject() {
+        let mut settings = testing::route_settings("r", &[]);
+        settings.message_types = vec![contract::MessageType("task_query")];
+        settings.refuse = Some("no such subject".into());
+        let target = Target::Task(contract::MessageType("task_query"));
+        let mut call = testing::call_with(vec![settings], testing::limits(), target);
+        let error = Validate.admit(&mut call).unwrap_err();
+        assert_eq!((error.kind(), error.text()), (Kind::Unsupported, "no such subject"));
     }
 
     #[test]

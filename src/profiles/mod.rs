@@ -5,6 +5,7 @@
 //! profile is one file here, one variant, and one word in [`Profile::NAMES`]. Only `services::envelope` asks, and `services::idempotency` for a
 //! key.
 
+pub mod beamline_admin;
 pub mod beamline_results;
 pub mod beamline_router;
 
@@ -20,13 +21,16 @@ pub enum Profile {
     Raw,
     /// The decide requests of the Beamline router, version 1.
     BeamlineRouterV1(beamline_router::Settings),
+    /// The admin requests of the Beamline router, version 1.
+    BeamlineAdminV1,
     /// Subscriptions to the results of Beamline's workers, version 1. Requests and publishes pass as they are.
     BeamlineResultsV1(beamline_results::Settings),
 }
 
 impl Profile {
     /// The words for them in the configuration.
-    pub const NAMES: &'static [&'static str] = &["raw", beamline_router::NAME, beamline_results::NAME];
+    pub const NAMES: &'static [&'static str] =
+        &["raw", beamline_router::NAME, beamline_admin::NAME, beamline_results::NAME];
 
     /// Whether payloads pass as they are, so that neither of the others need be asked.
     pub fn is_raw(&self) -> bool {
@@ -42,7 +46,7 @@ impl Profile {
     /// with `invalid` when what stands there cannot be a key.
     pub fn idempotency_key<'a>(&self, request: &'a Request) -> Result<Option<Cow<'a, str>>, Error> {
         match self {
-            Self::Raw | Self::BeamlineResultsV1(_) => Ok(None),
+            Self::Raw | Self::BeamlineAdminV1 | Self::BeamlineResultsV1(_) => Ok(None),
             Self::BeamlineRouterV1(_) => beamline_router::idempotency_key(&request.payload),
         }
     }
@@ -53,6 +57,7 @@ impl Profile {
         match self {
             Self::Raw | Self::BeamlineResultsV1(_) => Ok(()),
             Self::BeamlineRouterV1(settings) => beamline_router::encode(settings, request),
+            Self::BeamlineAdminV1 => beamline_admin::encode(request),
         }
     }
 
@@ -62,6 +67,7 @@ impl Profile {
         match self {
             Self::Raw | Self::BeamlineResultsV1(_) => answer,
             Self::BeamlineRouterV1(_) => beamline_router::decode(answer),
+            Self::BeamlineAdminV1 => beamline_admin::decode(answer),
         }
     }
 }

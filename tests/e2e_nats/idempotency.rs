@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use ipc_gateway::client::{Call, Failure, Reach, Say, Via, What};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::kind;
@@ -17,25 +18,25 @@ use crate::outside::{DECIDE, Listening, Outside, in_front_of, in_front_of_a_rout
 const VIAS: [Via; 6] = [Via::Unix, Via::Json, Via::Ws, Via::WsBinary, Via::Http, Via::Grpc];
 
 /// A gateway whose every route looks at keys.
-fn with_keys(server: &NatsServer) -> Start {
+pub(crate) fn with_keys(server: &NatsServer) -> Start {
     in_front_of(server).set("routes.local.idempotency=true").set("breaker.enabled=false")
 }
 
 /// Clients of a gateway.
-struct Clients {
+pub(crate) struct Clients {
     runtime: Runtime,
     reach: Reach,
 }
 
 impl Clients {
-    fn of(gateway: &Gateway) -> Self {
+    pub(crate) fn of(gateway: &Gateway) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (http, grpc) = (gateway.http().to_string(), gateway.grpc());
         Self { runtime, reach: Reach { socket: gateway.socket(), http, grpc } }
     }
 
     /// A client of its own for one request.
-    fn ask(&self, via: Via, key: &str, subject: &str, payload: &str) -> Asked {
+    pub(crate) fn ask(&self, via: Via, key: &str, subject: &str, payload: &str) -> Asked {
         let (reach, say) = (self.reach.clone(), say(key, subject, payload));
         Asked(self.runtime.spawn(async move {
             let mut line = via.open(&reach).await.unwrap();
@@ -49,22 +50,35 @@ impl Clients {
     }
 
     /// Asks and waits for the answer.
-    fn answer(&self, via: Via, key: &str, subject: &str, payload: &str) -> Result<Bytes, Failure> {
+    pub(crate) fn answer(&self, via: Via, key: &str, subject: &str, payload: &str) -> Result<Bytes, Failure> {
         self.wait(self.ask(via, key, subject, payload))
     }
 
-    fn wait(&self, asked: Asked) -> Result<Bytes, Failure> {
+    pub(crate) fn wait(&self, asked: Asked) -> Result<Bytes, Failure> {
         self.runtime.block_on(asked.0).unwrap()
     }
 
+    /// Waits for several.
+    pub(crate) fn together<T>(&self, several: impl Future<Output = T>) -> T {
+        self.runtime.block_on(several)
+    }
+
     /// Kind and outcome of the failure that a request ends with.
-    fn failure(&self, via: Via, key: &str, subject: &str, payload: &str) -> (Kind, Outcome) {
+    pub(crate) fn failure(&self, via: Via, key: &str, subject: &str, payload: &str) -> (Kind, Outcome) {
         let failure = self.answer(via, key, subject, payload).unwrap_err();
         (failure.kind, failure.outcome)
     }
 }
 
-struct Asked(tokio::task::JoinHandle<Result<Bytes, Failure>>);
+/// A question whose answer did not come yet.
+pub(crate) struct Asked(pub(crate) JoinHandle<Result<Bytes, Failure>>);
+
+impl Asked {
+    /// Closes the connection.
+    pub(crate) fn abandon(self) {
+        self.0.abort();
+    }
+}
 
 fn say(key: &str, subject: &str, payload: &str) -> Say {
     let mut headers = Headers::new();
@@ -75,12 +89,12 @@ fn say(key: &str, subject: &str, payload: &str) -> Say {
     Say::Request(Call { subject: subject.to_owned(), payload, headers, ..Call::default() })
 }
 
-fn requests(gateway: &Gateway, result: &str) -> f64 {
+pub(crate) fn requests(gateway: &Gateway, result: &str) -> f64 {
     gateway.metrics().of(&format!("ipc_gateway_idempotency_requests_total{{result=\"{result}\"}}"))
 }
 
 /// Answers the next request, which has this payload: nothing else came before it.
-fn answer_next(service: &mut Listening<'_>, payload: &str, answer: &str) {
+pub(crate) fn answer_next(service: &mut Listening<'_>, payload: &str, answer: &str) {
     let message = service.next();
     assert_eq!(message.payload, payload);
     service.answer(&message, answer.to_owned());
@@ -102,7 +116,7 @@ fn a_hundred_twins_by_four_doors_are_one_request_of_the_responder() {
     // All of them, before there is an answer.
     gateway.until("ipc_gateway_idempotency_waiting", 99.0);
     service.answer(&message, "done");
-    for answer in clients.runtime.block_on(join_all(asked.into_iter().map(|asked| asked.0))) {
+    for answer in clients.together(join_all(asked.into_iter().map(|asked| asked.0))) {
         assert_eq!(answer.unwrap().unwrap(), "done");
     }
     for via in VIAS {

@@ -1,7 +1,7 @@
 //! Answers of many messages, by each door that can tell one, from a responder on a real server.
 
 use async_nats::Message;
-use ipc_gateway::client::{Call, Failure, Line, Lost, Reach, Say, Via, What};
+use ipc_gateway::client::{Call, Failure, Heard, Line, Lost, Reach, Say, Via, What};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -60,6 +60,13 @@ impl Asker {
                 return asked;
             }
         }
+    }
+
+    /// Waits until the gateway says that it stops, which each door but HTTP has a word for.
+    fn until_goodbye(&mut self) {
+        let Self { runtime, line } = self;
+        let heard = runtime.block_on(async { timeout(PATIENCE, line.heard()).await }).expect("it is told");
+        assert!(matches!(heard, Ok(Heard { what: What::GoAway, .. })), "{heard:?}");
     }
 
     fn next(&mut self) -> Result<What, Lost> {
@@ -262,6 +269,63 @@ fn a_client_that_does_not_read_loses_the_answer_and_no_part_of_its_middle() {
     gateway.until(&ended("slow_consumer"), 6.0);
     nothing_is_left(&gateway);
     gateway.stop();
+}
+
+#[test]
+fn a_part_that_fits_no_message_of_the_door_ends_the_answer() {
+    let server = NatsServer::start("max_payload: 8388608");
+    let outside = Outside::of(&server);
+    let (mut requests, mut cancels) = (outside.listen(REPORT), outside.listen(CANCEL));
+    let gateway = gateway(&server, &["grpc.message_bytes_max=4194304"]);
+    // An event stream has no messages, and takes it.
+    let bounded = STREAMING.into_iter().filter(|via| *via != Via::Http);
+    for via in bounded {
+        let mut asker = Asker::by(via, &gateway);
+        let request = asker.ask(&mut requests);
+        requests.part(&request, "first", true);
+        requests.part(&request, "x".repeat(5 << 20), true);
+        requests.part(&request, "more", true);
+        let (parts, failure) = asker.read();
+        assert_eq!((parts, failure.unwrap().kind.code()), (vec!["first".to_owned()], "too_large"), "{via:?}");
+        assert_eq!(told(&mut cancels, &request), "cancelled", "{via:?}");
+        // Nothing of it comes any more, and the id is free.
+        let request = asker.ask(&mut requests);
+        requests.part(&request, "only", false);
+        assert!(matches!(asker.next(), Ok(What::Reply { more: false, .. })), "{via:?}");
+    }
+    nothing_is_left(&gateway);
+    gateway.stop();
+}
+
+#[test]
+fn a_gateway_that_stops_finishes_the_answers_that_it_has_begun() {
+    let server = NatsServer::start("");
+    let outside = Outside::of(&server);
+    let mut requests = outside.listen(REPORT);
+    let mut gateway = gateway(&server, &["drain.spread_ms=0"]);
+    let mut asked: Vec<_> = STREAMING
+        .into_iter()
+        .map(|via| {
+            let mut asker = Asker::by(via, &gateway);
+            let request = asker.ask(&mut requests);
+            requests.part(&request, "1", true);
+            assert!(matches!(asker.next().unwrap(), What::Reply { more: true, .. }), "{via:?}");
+            (via, asker, request)
+        })
+        .collect();
+    gateway.signal(rustix::process::Signal::TERM);
+    crate::gateway::eventually("it drains", || gateway.ready().0 == 503);
+    for (via, asker, request) in &mut asked {
+        if *via != Via::Http {
+            asker.until_goodbye();
+        }
+        requests.part(request, "2", true);
+        requests.part(request, "3", false);
+        let (parts, failure) = asker.read();
+        assert!(failure.is_none(), "{via:?}: {failure:?}");
+        assert_eq!(parts, ["2", "3"], "{via:?}");
+    }
+    assert!(gateway.wait().success());
 }
 
 #[test]

@@ -128,10 +128,10 @@ pub(crate) fn subjects_5_the_trace_is_one_from_end_to_end(way: &'static Way) -> 
 }
 
 pub(crate) fn subjects_6_tenants_are_kept_apart(way: &'static Way) -> String {
-    let mut ground = Ground::open(way, &["routes.decide.default_tenant=red"]);
+    let mut ground = Ground::open(way, &["identity.default_tenant=red"]);
     ground.start_router(&["red", "blue"]);
-    let blue = ground.another(&["routes.decide.default_tenant=blue"]);
-    let unknown = ground.another(&["routes.decide.default_tenant=green"]);
+    let blue = ground.another(&["identity.default_tenant=blue"]);
+    let unknown = ground.another(&["identity.default_tenant=green"]);
     let mut peers = [("red", ground.peer()), ("blue", ground.peer_of(&blue))];
     for round in 0..10 {
         for (tenant, peer) in &mut peers {

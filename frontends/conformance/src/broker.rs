@@ -70,11 +70,13 @@ impl Seen {
     }
 }
 
-/// An answer: how long it takes, its headers, its payload.
+/// An answer: how long it takes, what comes before its end, its headers, its payload.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Waits before answering.
     pub after: Duration,
+    /// Payloads of messages before the last, each saying that more follow.
+    pub parts: Vec<Bytes>,
     /// Headers.
     pub headers: Vec<(&'static str, &'static str)>,
     /// The payload.
@@ -153,6 +155,9 @@ impl Broker {
                         if let (Some(answer), Some(reply)) = (answer(&seen), message.reply) {
                             answers.spawn(async move {
                                 tokio::time::sleep(answer.after).await;
+                                for payload in answer.parts {
+                                    let _ = reply.send(Message { headers: header_set(&[MORE]), payload });
+                                }
                                 let headers = header_set(&answer.headers);
                                 // Nobody waits for it when the peer is gone, which is what some cases are about.
                                 let _ = reply.send(Message { headers, payload: answer.payload });
@@ -182,10 +187,12 @@ impl Broker {
                             let client = client.clone();
                             answers.spawn(async move {
                                 tokio::time::sleep(answer.after).await;
-                                let mut headers = async_nats::HeaderMap::new();
-                                for (name, value) in &answer.headers {
-                                    headers.append(*name, *value);
+                                for payload in answer.parts {
+                                    let headers = header_map(&[MORE]);
+                                    let _ =
+                                        client.publish_with_headers(reply.clone(), headers, payload).await;
                                 }
+                                let headers = header_map(&answer.headers);
                                 let _ = client.publish_with_headers(reply, headers, answer.payload).await;
                             });
                         }
@@ -210,10 +217,7 @@ impl Broker {
                 backend.publish(&subject, &header_set(pairs), &payload).expect("it is small enough");
             }
             Self::Nats(_, outside) => {
-                let mut headers = async_nats::HeaderMap::new();
-                for (name, value) in pairs {
-                    headers.append(*name, *value);
-                }
+                let headers = header_map(pairs);
                 outside.publish_with_headers(subject.to_owned(), headers, payload).await.expect("connected");
             }
         }
@@ -237,6 +241,17 @@ async fn round_trip(client: &async_nats::Client) {
     let mut back = client.subscribe(inbox.clone()).await.expect("connected");
     client.publish(inbox, Bytes::new()).await.expect("connected");
     back.next().await.expect("connected");
+}
+
+/// Says that further messages follow.
+pub const MORE: (&str, &str) = ("Ipc-Gateway-More", "1");
+
+fn header_map(pairs: &[(&'static str, &'static str)]) -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, *value);
+    }
+    headers
 }
 
 fn header_set(pairs: &[(&'static str, &'static str)]) -> Headers {

@@ -51,6 +51,8 @@ const TASKS_ONLY: &str = "ipc.md, Frames: three tasks and no subjects";
 const NO_HEADERS: &str = "ipc.md, Frames: a payload and nothing beside it";
 /// Answers without ids come in the order of the questions.
 const IN_ORDER: &str = "ipc.md, Behaviour: replies come in the order of the requests";
+/// Nothing in the one reply of a task says whether another follows.
+const ONE_ANSWER: &str = "ipc.md, Behaviour: a task has one reply";
 /// HTTP alone has answers, and no message that nobody asked for.
 const BY_EVENTS: &str = "http.md, Subscribe: deliveries are Server-Sent Events";
 /// An event stream goes one way.
@@ -78,6 +80,8 @@ pub static DOORS: &[Door] = &[
             ("unknown route", TASKS_ONLY),
             ("answers out of order", IN_ORDER),
             ("order of publishes", TASKS_ONLY),
+            ("streamed reply", ONE_ANSWER),
+            ("streamed reply cut off", ONE_ANSWER),
         ],
     },
     Door {
@@ -109,6 +113,8 @@ pub static DOORS: &[Door] = &[
             ("unknown route", TASKS_ONLY),
             ("answers out of order", IN_ORDER),
             ("order of publishes", TASKS_ONLY),
+            ("streamed reply", ONE_ANSWER),
+            ("streamed reply cut off", ONE_ANSWER),
             ("order of deliveries", "ipc.md, Raw JSON: subscriptions are the envelope's"),
             ("slow reader told", "ipc.md, Raw JSON: subscriptions are the envelope's"),
         ],
@@ -175,6 +181,8 @@ pub static DOORS: &[Door] = &[
             ("1,000 pipelined", ONE_WAY),
             ("answers out of order", ONE_WAY),
             ("order of publishes", ONE_WAY),
+            ("streamed reply", ONE_WAY),
+            ("streamed reply cut off", ONE_WAY),
             ("responder told of a cancel", ONE_WAY),
         ],
     },

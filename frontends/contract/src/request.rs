@@ -36,6 +36,13 @@ pub struct Request {
     pub origin: Arc<Origin>,
 }
 
+impl Request {
+    /// The text for who cannot take an answer of many parts where answers have them: a protocol that has a status of its
+    /// own for it knows it by this.
+    pub const PARTS_NEEDED: &'static str =
+        "this route answers with a stream, which cannot be told to who asks in this way";
+}
+
 /// The shape of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {

@@ -116,20 +116,15 @@ impl<P: Pipeline> Session<P> {
             .conversation
             .poll_answers(context, &mut |told| outbox.push(messages::told(&told, bytes_max)));
         while outbox.bytes() < PUSH_BYTES_MAX {
-            let mut cut = None;
             let pushed = self.conversation.poll_pushes(context, &mut |told| {
                 let response = messages::told(&told, bytes_max);
-                if let (Outbound::Reply { id, .. }, Some(shared::Told::Error(_))) = (&told, &response.what) {
-                    cut = Some((*id).clone());
-                }
+                let is_cut = matches!(told, Outbound::Reply { .. })
+                    && matches!(response.what, Some(shared::Told::Error(_)));
                 outbox.push(response);
+                !is_cut
             });
             if !pushed {
                 break;
-            }
-            // Behind an error nothing more of an answer comes.
-            if let Some(id) = cut {
-                self.conversation.end(&id);
             }
             moved = true;
         }

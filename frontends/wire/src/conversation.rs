@@ -106,6 +106,11 @@ impl<P: Pipeline> Conversation<P> {
         self.streams.len()
     }
 
+    /// Questions that are answered by streams, which have not ended yet.
+    pub fn answering(&self) -> usize {
+        self.answering
+    }
+
     /// Whether nothing is in flight and no subscription is open.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty() && self.streams.is_empty()
@@ -168,15 +173,24 @@ impl<P: Pipeline> Conversation<P> {
     }
 
     /// Tells one thing that a subscription yielded; says whether there was one. The door asks again while it
-    /// has room for more; what it does not take waits in the subscription's own bounded queue.
-    pub fn poll_pushes(&mut self, context: &mut Context<'_>, tell: &mut impl FnMut(Outbound<'_>)) -> bool {
+    /// has room for more; what it does not take waits in the subscription's own bounded queue. `tell` says whether it
+    /// told a part of an answer as it is: if not, it told an error in its place, and the answer is over.
+    pub fn poll_pushes(
+        &mut self,
+        context: &mut Context<'_>,
+        tell: &mut impl FnMut(Outbound<'_>) -> bool,
+    ) -> bool {
         let Poll::Ready((Answering { id, parts }, yielded)) = self.streams.poll_next(context) else {
             return false;
         };
         match yielded {
-            Yielded::Event(Event::Gap { lost }) => tell(Outbound::Gap { id: &id, lost }),
+            Yielded::Event(Event::Gap { lost }) => {
+                tell(Outbound::Gap { id: &id, lost });
+            }
             Yielded::Event(Event::Delivery(delivery)) if parts => {
-                tell(Outbound::Reply { id: &id, message: &part(&delivery), more: true });
+                if !tell(Outbound::Reply { id: &id, message: &part(&delivery), more: true }) {
+                    self.end(&id);
+                }
             }
             Yielded::Event(Event::Delivery(delivery)) => {
                 tell(Outbound::Delivery { id: &id, delivery: &delivery });
@@ -349,8 +363,8 @@ impl<P: Pipeline> Conversation<P> {
         }
     }
 
-    /// Drops a stream at once, with all it holds: for a door that has told its end by itself.
-    pub fn end(&mut self, id: &Id) {
+    /// Drops a stream at once, with all it holds.
+    fn end(&mut self, id: &Id) {
         self.streams.end(|answering| answering.id == *id);
         self.forget(id);
     }

@@ -11,6 +11,7 @@
 //! | `queue.rs` | the bytes that wait to be written on one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
+//! | `bucket.rs` | a key-value bucket, which idempotency keys are shared by |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
 //! | `direct.rs` | a plain client without any of this, to measure it against |
 //!
@@ -18,6 +19,7 @@
 //! is told at once when the connection that would bring it is lost.
 
 mod backoff;
+mod bucket;
 mod check;
 mod connect;
 mod counts;
@@ -58,6 +60,7 @@ use tokio::sync::watch;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout};
 
+use self::bucket::KeyValue;
 pub use self::check::{OpenError, OpenErrors};
 use self::given_up::GivenUp;
 use self::inbox::{Purpose, Refusal};
@@ -66,13 +69,14 @@ use self::pins::Pinned;
 use self::pool::Pool;
 use self::queue::Full;
 pub use self::settings::{
-    Address, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
+    Address, BucketSettings, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
 use self::streamed::Streamed;
 use super::cancel::{Cancel, Manner, Reason};
 use super::outgoing::RequestId;
 use super::replies::{Reader, Replies, Responder as _};
 use super::{Backend, Health, Reading, incoming};
+use crate::services::idempotency::Bucket;
 
 /// What a plain log level says of the client library: it tells each connect and disconnect, which the pool
 /// tells too, in its own words.
@@ -97,6 +101,11 @@ impl Nats {
     pub fn open(settings: Settings) -> Result<Self, OpenErrors> {
         settings.check()?;
         Ok(Self(Pool::open(settings)))
+    }
+
+    /// A bucket of JetStream on the connections of this backend. It is made when it is needed first.
+    pub fn bucket(&self, settings: BucketSettings) -> Arc<dyn Bucket> {
+        Arc::new(KeyValue { pool: Arc::clone(&self.0), settings })
     }
 
     /// Resolves when a connection is there. Waits for ever if none comes.

@@ -14,6 +14,9 @@ pub(super) static SECTION: Section = Section {
 /// How long an answer is kept; shared with the routes.
 pub(in crate::config) const WINDOW_MS: Kind = int(1000, 86_400_000, "ms");
 
+const STORES: &[&str] = &["memory", "nats_kv"];
+const WHEN_UNAVAILABLE: &[&str] = &["refuse", "execute"];
+
 const KEYS: &[Key] = &[
     Key::new("idempotency.window_ms", WINDOW_MS, "How long an answer is kept. Routes may differ.")
         .default_to("600000"),
@@ -31,4 +34,46 @@ const KEYS: &[Key] = &[
     )
     .default_to("67108864")
     .reloadable(),
+    Key::new(
+        "idempotency.store",
+        Kind::Choice(STORES),
+        "Who knows the keys. memory: this process alone; nats_kv: every gateway with the same bucket, so that a \
+         client may come back to another one.",
+    )
+    .default_to("memory"),
+    Key::new(
+        "idempotency.bucket",
+        Kind::Text,
+        "Key-value bucket of JetStream for nats_kv: letters, digits, - and _. It is made if it is not there, with the \
+         longest window of all routes.",
+    )
+    .default_to("ipc_gateway_idempotency"),
+    Key::new(
+        "idempotency.bucket_bytes_max",
+        int(65_536, 1024 * 1024 * MIB, "bytes"),
+        "Largest size of the bucket when it is made. A full one takes nothing new.",
+    )
+    .default_to("268435456"),
+    Key::new("idempotency.bucket_replicas", int(1, 5, "servers"), "Servers that keep the bucket when it is made.")
+        .default_to("1"),
+    Key::new(
+        "idempotency.when_unavailable",
+        Kind::Choice(WHEN_UNAVAILABLE),
+        "What becomes of requests with keys while the bucket cannot be reached. refuse: nothing is executed twice; \
+         execute: each gateway executes a key once.",
+    )
+    .default_to("refuse"),
+    Key::new(
+        "idempotency.lease_ms",
+        int(500, 600_000, "ms"),
+        "After what time without word a gateway that executes is taken for dead, and another executes. Clocks have \
+         to differ by less.",
+    )
+    .default_to("10000"),
+    Key::new(
+        "idempotency.store_timeout_ms",
+        int(10, 60_000, "ms"),
+        "How long the bucket may take for one thing.",
+    )
+    .default_to("1000"),
 ];

@@ -15,6 +15,7 @@ mod grpc_door;
 mod http;
 mod hub;
 pub(super) mod idempotency;
+mod identity;
 mod limits;
 mod log;
 mod metrics;
@@ -50,6 +51,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &nats::SECTION,
     &embedded::SECTION,
     &hub::SECTION,
+    &identity::SECTION,
     &limits::SECTION,
     &breaker::SECTION,
     &retry::SECTION,

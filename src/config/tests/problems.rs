@@ -68,6 +68,8 @@ fn settings_that_contradict_each_other_are_refused() {
         ),
         ("[nats]\ntoken = \"a\"\nurls = [\"nats://u:p@h\"]", "nats.token, an address in nats.urls"),
         ("[nats]\ntls_first = true", "nats.tls_first is set without nats.tls"),
+        ("[idempotency]\nstore = \"nats_kv\"", "idempotency.store needs NATS"),
+        ("[idempotency]\nbucket = \"a.b\"", "idempotency.bucket is no name of a bucket"),
         ("[nats]\ninbox_prefix = \"$SYS\"", "nats.inbox_prefix starts with $"),
         (
             "[limits]\ntimeout_ms_max = 200",

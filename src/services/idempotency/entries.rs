@@ -7,15 +7,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use contract::{Counter, Error, Gauge, Kind};
+use contract::{Counter, Error, Gauge, Kind, Reply};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::end::End;
 use super::key::Digest;
+use super::shared::Shared;
 
 /// What bounds the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub struct Entries {
     table: Mutex<Table>,
     count_max: AtomicUsize,
     bytes_max: AtomicUsize,
+    shared: OnceLock<Shared>,
     /// What is counted.
     pub meters: Meters,
 }
@@ -53,6 +55,10 @@ pub struct Meters {
     pub evicted: Counter,
     /// Answers that were not kept because of their size, or as streams.
     pub not_kept: Counter,
+    /// Requests that got the answer of an execution by another gateway.
+    pub shared: Counter,
+    /// Times that the bucket failed, or took too long.
+    pub store_failures: Counter,
     /// Requests that wait for another one with their key now.
     pub waiting: Gauge,
 }
@@ -103,6 +109,7 @@ impl Default for Entries {
             table: Mutex::default(),
             count_max: AtomicUsize::new(usize::MAX),
             bytes_max: AtomicUsize::new(usize::MAX),
+            shared: OnceLock::new(),
             meters: Meters::default(),
         }
     }
@@ -113,6 +120,16 @@ impl Entries {
     pub fn set_bounds(&self, bounds: Bounds) {
         self.count_max.store(bounds.entries_max, Relaxed);
         self.bytes_max.store(bounds.bytes_max, Relaxed);
+    }
+
+    /// From now on keys are shared with other gateways. Once; again is nothing.
+    pub fn share(&self, shared: Shared) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// By what keys are shared, if they are.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.get()
     }
 
     /// What bounds them.
@@ -156,8 +173,6 @@ impl Entries {
         }
         let (told, ending) = watch::channel(None);
         table.by_key.insert(key, Entry { fingerprint, state: State::Running(ending) });
-        drop(table);
-        self.meters.executed.increment();
         Begin::First(Flight { entries: Arc::clone(self), key, window, told, landed: false })
     }
 
@@ -223,14 +238,57 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Ends it: keeps its end if something happened or may have, else forgets the key.
-    pub(super) fn end(mut self, end: End) {
-        self.land(end);
+    pub(super) fn key(&self) -> Digest {
+        self.key
     }
 
-    fn land(&mut self, end: End) {
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// What is counted for all.
+    pub(super) fn entries(&self) -> Arc<Entries> {
+        Arc::clone(&self.entries)
+    }
+
+    /// It is executed now.
+    pub(super) fn executes(&self) {
+        self.entries.meters.executed.increment();
+    }
+
+    /// Ends it: keeps its end if something happened or may have, else forgets the key.
+    pub(super) fn end(self, end: End) {
+        let window = self.window;
+        self.end_for(end, window);
+    }
+
+    /// As [`Self::end`], and keeps it for so long.
+    pub(super) fn end_for(mut self, end: End, window: Duration) {
+        let keep_until = end.counts().then(|| Instant::now() + window);
+        self.land(end, keep_until);
+    }
+
+    /// Forgets it, if no twin waits for it: then it must not be ended any more.
+    pub(super) fn is_abandoned(&mut self) -> bool {
+        let entries = Arc::clone(&self.entries);
+        let mut table = entries.lock();
+        // The table has a receiver of its own; and nobody gets another while it is locked.
+        if !self.landed && self.told.receiver_count() <= 1 {
+            self.landed = true;
+            table.by_key.remove(&self.key);
+        }
+        self.landed
+    }
+
+    /// Ends it before it was executed here, and tells so to whoever waits: whoever comes next is the first.
+    pub(super) fn refuse(mut self, error: Error) -> Result<Reply, Error> {
+        let outcome = Err(error);
+        self.land(End::of(&outcome), None);
+        outcome
+    }
+
+    fn land(&mut self, end: End, keep_until: Option<Instant>) {
         self.landed = true;
-        let keep_until = end.counts().then(|| Instant::now() + self.window);
         let end = Arc::new(end);
         self.entries.land(self.key, &end, keep_until);
         self.told.send_replace(Some(end));
@@ -241,14 +299,14 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if !self.landed {
             let error = Error::new(Kind::Internal, "the request with this idempotency key was broken off");
-            self.land(End::of(&Err(error)));
+            self.land(End::of(&Err(error)), Some(Instant::now() + self.window));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use contract::{Message, Outcome, Reply};
+    use contract::{Message, Outcome};
     use proptest::prelude::*;
 
     use super::super::end::ENTRY_BYTES;
@@ -296,8 +354,8 @@ mod tests {
         assert_eq!(entries.used(), (0, 0));
         drop(first(&entries, 1));
         let meters = &entries.meters;
-        let counts = [&meters.executed, &meters.waited, &meters.replayed, &meters.conflicts];
-        assert_eq!(counts.map(Counter::get), [2, 1, 1, 2]);
+        let counts = [&meters.waited, &meters.replayed, &meters.conflicts];
+        assert_eq!(counts.map(Counter::get), [1, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]

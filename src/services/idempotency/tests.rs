@@ -6,6 +6,7 @@ use contract::{DeliveryStream, Message, Outcome, Pattern, Subject, Target};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use super::shared::tests::{Memory, SETTINGS};
 use super::*;
 use crate::route::RouteSettings;
 use crate::testing;
@@ -49,7 +50,7 @@ impl Scene {
     fn send(
         &self,
         call: Call,
-        execution: impl FnOnce(Call) -> Result<Reply, Error> + Send + 'static,
+        execution: impl FnOnce(Call) -> Result<Reply, Error> + Clone + Send + 'static,
     ) -> Sent {
         let (executed, ends) = (Arc::clone(&self.executed), Arc::clone(&self.ends));
         let mut execution = Some(execution);
@@ -295,4 +296,89 @@ async fn what_comes_through_a_clone_of_the_service_is_a_twin_too() {
         echo.clone().oneshot(scene.call("k")).await.unwrap();
     }
     assert_eq!((scene.meters().executed.get(), scene.meters().replayed.get()), (1, 1));
+}
+
+/// Two gateways that share a bucket.
+fn two(when_unavailable: WhenUnavailable) -> (Arc<Memory>, [Scene; 2]) {
+    let memory = Arc::<Memory>::default();
+    let scenes = [Scene::new(), Scene::new()];
+    for scene in &scenes {
+        let settings = SharedSettings { when_unavailable, ..SETTINGS };
+        scene.template.rules.idempotency.share(Shared::new(Arc::<Memory>::clone(&memory), settings));
+    }
+    (memory, scenes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_gateways_execute_once() {
+    let (_, [one, other]) = two(WhenUnavailable::Refuse);
+    let first = one.send(one.call("k"), answer);
+    tokio::task::yield_now().await;
+    let mut sent: Vec<_> = (0..10).map(|_| other.send(other.call("k"), never)).collect();
+    sent.push(first);
+    one.ends.add_permits(1);
+    for sent in sent {
+        assert_eq!(payload(sent.await), "{}");
+    }
+    assert_eq!((one.executed(), other.executed()), (1, 0));
+    assert_eq!((one.meters().executed.get(), other.meters().shared.get()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_not_repeated_by_another_gateway() {
+    let (_, [one, other]) = two(WhenUnavailable::Refuse);
+    one.ends.add_permits(1);
+    for (scene, execution) in [(&one, (|_| panic!("as a test demands")) as fn(Call) -> _), (&other, never)] {
+        let error = scene.send(scene.call("k"), execution).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Internal, Outcome::Unknown));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_gateway_leaves_nothing_behind_when_it_goes() {
+    let (_, [one, other]) = two(WhenUnavailable::Refuse);
+    let first = one.send(one.call("k"), answer);
+    tokio::task::yield_now().await;
+    let (waits, twin) = (other.send(other.call("k"), never), other.send(other.call("k"), never));
+    drop(waits);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The twin is still there.
+    assert_eq!(other.template.rules.idempotency.used().0, 1);
+    drop(twin);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(other.template.rules.idempotency.used().0, 0);
+    one.ends.add_permits(1);
+    first.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_bucket_it_is_as_configured() {
+    for (setting, executed) in [(WhenUnavailable::Refuse, 0), (WhenUnavailable::Execute, 1)] {
+        let (memory, [one, _]) = two(setting);
+        memory.hangs.store(true, Ordering::Relaxed);
+        one.ends.add_permits(1);
+        let outcome = one.send(one.call("k"), answer).await;
+        assert_eq!((outcome.is_ok(), one.executed()), (executed == 1, executed));
+        if let Err(error) = outcome {
+            let told = (error.kind(), error.outcome(), error.retry_after().is_some());
+            assert_eq!(told, (Kind::Unavailable, Outcome::NotSent, true));
+        }
+        // Refused is not kept; executed is, in this gateway.
+        memory.hangs.store(false, Ordering::Relaxed);
+        one.ends.add_permits(1);
+        assert_eq!(payload(one.send(one.call("k"), answer).await), "{}");
+        assert_eq!((one.executed(), one.meters().store_failures.get()), (1, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_bucket_does_not_take_is_known_here() {
+    let (memory, [one, _]) = two(WhenUnavailable::Refuse);
+    let first = one.send(one.call("k"), answer);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    memory.hangs.store(true, Ordering::Relaxed);
+    one.ends.add_permits(1);
+    assert_eq!(payload(first.await), "{}");
+    assert_eq!(payload(one.send(one.call("k"), never).await), "{}");
+    assert_eq!(one.meters().store_failures.get(), 1);
 }

@@ -5,6 +5,7 @@
 mod flow;
 mod refusals;
 mod requests;
+mod streamed;
 mod whole;
 
 use std::pin::Pin;
@@ -73,6 +74,9 @@ cases! {
     "order of publishes" flow::publishes;
     "order of deliveries" flow::deliveries;
     "slow reader told" flow::slow_reader { "routes.case.queue_messages_max" = "4" };
+    // Answers of many messages.
+    "streamed reply" streamed::whole { "routes.case.replies_max" = "1000" };
+    "streamed reply cut off" streamed::cut_off { "routes.case.replies_max" = "3" };
     // The gateway as a whole.
     "cancel in mid-flight" whole::cancel;
     "responder told of a cancel" whole::cancel_told { "routes.case.cancel_subject" = "matrix.cancels" };
