@@ -2,7 +2,8 @@
 //! over a real nats-server, answered by the reference router.
 //!
 //! `checks.rs` is the table; a check is a function over a [`ways::Way`], and each of its four cells has a server, a
-//! router and a gateway of its own, so that one may kill what it likes.
+//! router and a gateway of its own, so that one may kill what it likes. `report.rs` writes what was seen to
+//! `docs/router-e2e.md`.
 
 #![expect(
     clippy::unwrap_used,
@@ -35,19 +36,22 @@ mod commands;
 #[path = "e2e_router/errors.rs"]
 mod errors;
 #[path = "e2e_router/ground.rs"]
-#[allow(dead_code, reason = "the page of what was seen takes the rest")]
 mod ground;
+#[path = "e2e_router/objectives.rs"]
+mod objectives;
 #[path = "e2e_router/peer.rs"]
-#[allow(dead_code, reason = "the page of what was seen takes the rest")]
 mod peer;
+#[path = "e2e_router/pressure.rs"]
+mod pressure;
 #[path = "e2e_router/reconnect.rs"]
 mod reconnect;
+#[path = "e2e_router/report.rs"]
+mod report;
 #[path = "e2e_router/subjects.rs"]
 mod subjects;
 #[path = "e2e_router/time.rs"]
 mod time;
 #[path = "e2e_router/ways.rs"]
-#[allow(dead_code, reason = "the page of what was seen takes the rest")]
 mod ways;
 
 /// The patience of the gRPC calls, which other tests share.

@@ -40,7 +40,7 @@ async fn a_literal_beats_a_parameter_and_values_are_decoded_one_by_one() {
         ("/a/two/c", r#"{"any":"two"}"#),
         ("/a/x%2Fy%22%00/c", "{\"any\":\"x/y\\\"\\u0000\"}"),
         ("/a/../c", r#"{"any":".."}"#),
-        ("/q?a=1+2&x=%ff0", r#""#),
+        ("/q?a=1+2&x=%ff0", ""),
         ("/q?a=%F0%9F%A6%80&b=", "{\"a\":\"🦀\",\"b\":\"\"}"),
         ("/q?a=", r#"{"a":"","b":null}"#),
     ] {

@@ -1,7 +1,7 @@
 //! Answers of many messages, by each door that can tell one, from a responder on a real server.
 
 use async_nats::Message;
-use ipc_gateway::client::{Call, Failure, Heard, Line, Lost, Reach, Say, Via, What};
+use ipc_gateway::client::{Call, Failure, Heard, Line, Reach, Say, Via, What};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -47,10 +47,18 @@ impl Asker {
         Self { runtime, line }
     }
 
+    fn say(&mut self, id: u64) {
+        let call = Call { subject: REPORT.to_owned(), payload: "1".into(), ..Call::default() };
+        self.line.say(id, &Say::Request(call)).unwrap();
+    }
+
     /// Asks for a report, and sees that the question has left.
     fn ask(&mut self, requests: &mut Listening<'_>) -> Message {
-        let call = Call { subject: REPORT.to_owned(), payload: "1".into(), ..Call::default() };
-        self.line.say(7, &Say::Request(call)).unwrap();
+        self.ask_as(7, requests)
+    }
+
+    fn ask_as(&mut self, id: u64, requests: &mut Listening<'_>) -> Message {
+        self.say(id);
         let Self { runtime, line } = self;
         loop {
             // Polling is what sends; the answer is not there yet.
@@ -69,20 +77,24 @@ impl Asker {
         assert!(matches!(heard, Ok(Heard { what: What::GoAway, .. })), "{heard:?}");
     }
 
-    fn next(&mut self) -> Result<What, Lost> {
+    fn heard(&mut self) -> (Option<u64>, What) {
         let Self { runtime, line } = self;
         let heard = runtime.block_on(async { timeout(PATIENCE, line.heard()).await }).expect("it is told");
-        heard.map(|heard| {
-            assert_eq!(heard.id, Some(7), "{heard:?}");
-            heard.what
-        })
+        let Heard { id, what } = heard.unwrap();
+        (id, what)
+    }
+
+    fn next(&mut self) -> What {
+        let (id, what) = self.heard();
+        assert_eq!(id, Some(7), "{what:?}");
+        what
     }
 
     /// The parts that come, and the failure that ends them, if one does.
     fn read(&mut self) -> (Vec<String>, Option<Failure>) {
         let mut parts = Vec::new();
         loop {
-            match self.next().unwrap() {
+            match self.next() {
                 What::Reply { payload, more: true, headers } => {
                     assert!(headers.get("Ipc-Gateway-More").is_none());
                     parts.push(String::from_utf8(payload.to_vec()).unwrap());
@@ -206,7 +218,7 @@ fn a_server_that_is_killed_ends_the_answer_with_its_fate_unknown() {
     for asker in &mut askers {
         let request = asker.ask(&mut requests);
         requests.part(&request, "1", true);
-        let first = asker.next().unwrap();
+        let first = asker.next();
         assert!(matches!(first, What::Reply { more: true, .. }), "{first:?}");
     }
     server.kill();
@@ -232,7 +244,7 @@ fn a_client_that_goes_in_the_middle_frees_everything_and_the_responder_is_told()
         let mut asker = Asker::by(via, &gateway);
         let request = asker.ask(&mut requests);
         requests.part(&request, "1", true);
-        assert!(matches!(asker.next().unwrap(), What::Reply { more: true, .. }));
+        assert!(matches!(asker.next(), What::Reply { more: true, .. }));
         assert!(gateway.metrics().of("ipc_gateway_calls") > 0.0, "the permit is the stream's");
         drop(asker);
         assert_eq!(told(&mut cancels, &request), "cancelled", "{via:?}");
@@ -291,9 +303,35 @@ fn a_part_that_fits_no_message_of_the_door_ends_the_answer() {
         // Nothing of it comes any more, and the id is free.
         let request = asker.ask(&mut requests);
         requests.part(&request, "only", false);
-        assert!(matches!(asker.next(), Ok(What::Reply { more: false, .. })), "{via:?}");
+        assert!(matches!(asker.next(), What::Reply { more: false, .. }), "{via:?}");
     }
     nothing_is_left(&gateway);
+    gateway.stop();
+}
+
+#[test]
+fn a_connection_has_no_more_answers_open_than_it_may_have_streams() {
+    let server = NatsServer::start("");
+    let outside = Outside::of(&server);
+    let mut requests = outside.listen(REPORT);
+    let gateway = gateway(&server, &["ipc.streams_max=2"]);
+    let mut asker = Asker::by(Via::Unix, &gateway);
+    let mut open = Vec::new();
+    for id in [1, 2] {
+        let request = asker.ask_as(id, &mut requests);
+        requests.part(&request, "1", true);
+        assert!(matches!(asker.heard(), (Some(heard), What::Reply { more: true, .. }) if heard == id));
+        open.push(request);
+    }
+    asker.say(3);
+    let (Some(3), What::Failed(failure)) = asker.heard() else { panic!("a refusal was expected") };
+    assert_eq!((failure.kind.code(), failure.outcome.code()), ("overloaded", "not_sent"));
+    requests.part(&open[1], "2", false);
+    assert!(matches!(asker.heard(), (Some(2), What::Reply { .. })));
+    assert!(matches!(asker.heard(), (Some(2), What::End)));
+    let request = asker.ask_as(4, &mut requests);
+    requests.part(&request, "only", false);
+    assert!(matches!(asker.heard(), (Some(4), What::Reply { more: false, .. })));
     gateway.stop();
 }
 
@@ -309,7 +347,7 @@ fn a_gateway_that_stops_finishes_the_answers_that_it_has_begun() {
             let mut asker = Asker::by(via, &gateway);
             let request = asker.ask(&mut requests);
             requests.part(&request, "1", true);
-            assert!(matches!(asker.next().unwrap(), What::Reply { more: true, .. }), "{via:?}");
+            assert!(matches!(asker.next(), What::Reply { more: true, .. }), "{via:?}");
             (via, asker, request)
         })
         .collect();
@@ -340,13 +378,13 @@ fn who_cannot_be_told_a_stream_is_refused_before_anything_is_sent() {
         let mut asker = Asker::by(via, &gateway);
         let call = Call { subject: "task_submit".to_owned(), payload: "{}".into(), ..Call::default() };
         asker.line.say(7, &Say::Request(call)).unwrap();
-        let Ok(What::Failed(failure)) = asker.next() else { panic!("a refusal was expected") };
+        let What::Failed(failure) = asker.next() else { panic!("a refusal was expected") };
         assert_eq!((failure.kind.code(), failure.outcome.code()), ("unsupported", "not_sent"), "{via:?}");
     }
     let mut marker = Asker::by(Via::Unix, &gateway);
     let request = marker.ask(&mut requests);
     assert_eq!(request.payload, "1", "nothing came before it");
     requests.part(&request, "only", false);
-    assert!(matches!(marker.next(), Ok(What::Reply { more: false, .. })), "one message is no stream");
+    assert!(matches!(marker.next(), What::Reply { more: false, .. }), "one message is no stream");
     gateway.stop();
 }

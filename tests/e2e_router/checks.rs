@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use crate::ways::{WAYS, Way};
-use crate::{errors, reconnect, subjects, time};
+use crate::{errors, pressure, reconnect, subjects, time};
 
 /// A check.
 #[derive(Debug)]
@@ -96,6 +96,20 @@ checks! {
         "Failed reconnects never crash."
     reconnect::reconnect_7_requests_go_on_afterwards
         "Requests go on afterwards."
+    pressure::pressure_1_the_subject_is_asked_and_understood
+        "The subject of backpressure is recognised."
+    pressure::pressure_2_it_slows_down
+        "At a warning the gateway slows down."
+    pressure::pressure_3_it_goes_on_when_the_pressure_is_over
+        "It goes on when the pressure is over."
+    pressure::pressure_4_the_breaker_counts_faults_and_no_pressure
+        "The breaker counts what is the router's fault, and no pressure."
+    pressure::pressure_5_no_request_goes_without_an_answer
+        "No request goes without an answer."
+    pressure::pressure_6_refusals_are_of_the_503_class_and_say_when
+        "Refusals are of the 503 class and say when to come again."
+    pressure::pressure_7_metrics_show_it
+        "Metrics show it."
 }
 
 impl Check {
@@ -138,6 +152,13 @@ fn expect(name: &str) {
         })
         .collect();
     assert!(failed.is_empty(), "{}\n{}", check.says, failed.join("\n"));
+}
+
+#[test]
+fn there_are_33_checks() {
+    let of = |group: &str| CHECKS.iter().filter(|check| check.name.starts_with(group)).count();
+    assert_eq!(["subjects_", "errors_", "time_", "reconnect_", "pressure_"].map(of), [6, 6, 7, 7, 7]);
+    assert_eq!(CHECKS.len(), 33);
 }
 
 #[test]

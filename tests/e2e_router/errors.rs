@@ -116,5 +116,5 @@ pub(crate) fn errors_6_messages_survive(way: &'static Way) -> String {
         drop(peer);
         ground.close();
     }
-    "quotes, line breaks, four scripts and 500 characters; details as they were".to_owned()
+    "quotes, line breaks, umlauts, Chinese, an emoji and 500 characters; details as they were".to_owned()
 }

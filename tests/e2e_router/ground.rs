@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipc_gateway::backend::nats::responder::{self, Subjects};
 use ipc_gateway::client::Reach;
-use ipc_gateway::demo_router::{self, Behaviour, DemoRouter};
+use ipc_gateway::demo_router::{self, Act, Behaviour, DemoRouter};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -31,6 +31,9 @@ pub(crate) const SHORT: &str = "routes.decide.timeout_ms=300";
 /// No breaker, where a check fails more requests than one lets pass.
 pub(crate) const UNGUARDED: &str = "breaker.enabled=false";
 
+/// What a router under pressure says of when to come again.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(7);
+
 /// A gateway in front of a router.
 pub(crate) struct Ground {
     /// The way in.
@@ -39,8 +42,14 @@ pub(crate) struct Ground {
     pub(crate) gateway: Gateway,
     /// What is between it and the router.
     pub(crate) server: NatsServer,
-    router: Option<AbortHandle>,
+    router: Option<Running>,
     runtime: Runtime,
+}
+
+/// A router that runs.
+struct Running {
+    router: Arc<DemoRouter>,
+    task: AbortHandle,
 }
 
 impl Ground {
@@ -67,38 +76,56 @@ impl Ground {
 
     /// Has a router answer in place of any before; it is there when this returns.
     pub(crate) fn start_router(&mut self, tenants: &[&str]) {
+        self.start(tenants, &[DECIDE, demo_router::ADMIN]);
+    }
+
+    /// As [`Self::start_router`], with one that says how much it can take, too.
+    pub(crate) fn start_watched_router(&mut self) {
+        self.start(&["default_tenant"], &[DECIDE, demo_router::ADMIN, demo_router::BACKPRESSURE]);
+    }
+
+    fn start(&mut self, tenants: &[&str], shared: &[&str]) {
         self.stop_router();
-        let router = DemoRouter::new(demo_router::Settings {
+        let router = Arc::new(DemoRouter::new(demo_router::Settings {
             tenants: tenants.iter().map(|tenant| (*tenant).to_owned()).collect(),
             decide: DECIDE.to_owned(),
             behaviour: Behaviour::new("answer", None, None).unwrap(),
             pressure: "inactive",
             results: "none",
-            retry_after_seconds: 1,
+            retry_after_seconds: RETRY_AFTER.as_secs(),
             keys_max: 100,
-        });
+        }));
         let subjects = Subjects {
             group: "beamline-router".to_owned(),
-            shared: vec![DECIDE.to_owned(), demo_router::ADMIN.to_owned()],
+            shared: shared.iter().map(|subject| (*subject).to_owned()).collect(),
             own: vec![demo_router::CONTROL.to_owned()],
         };
         let (ready, is_ready) = oneshot::channel();
         let url = self.server.url();
+        let served = Arc::clone(&router);
         let task = self.runtime.spawn(async move {
-            responder::serve(&url, Duration::ZERO, subjects, Arc::new(router), move || {
-                ready.send(()).unwrap();
-            })
-            .await
+            let ready = move || ready.send(()).unwrap();
+            responder::serve(&url, Duration::ZERO, subjects, served, ready).await
         });
-        self.router = Some(task.abort_handle());
+        self.router = Some(Running { router, task: task.abort_handle() });
         self.runtime.block_on(within(is_ready)).expect("the router listens");
+    }
+
+    /// What the router says of its pressure from now on.
+    pub(crate) fn press(&self, status: &str) {
+        let told = json!({"backpressure": status}).to_string();
+        let router = &self.router.as_ref().expect("a router is there").router;
+        let Act::Answer { body, .. } = router.act(demo_router::CONTROL, told.as_bytes(), None) else {
+            panic!("control is answered");
+        };
+        assert_eq!(body["ok"], true, "{body}");
     }
 
     /// Takes the router away.
     pub(crate) fn stop_router(&mut self) {
-        if let Some(router) = self.router.take() {
-            router.abort();
-            eventually("the router is gone", || router.is_finished());
+        if let Some(Running { task, .. }) = self.router.take() {
+            task.abort();
+            eventually("the router is gone", || task.is_finished());
         }
     }
 

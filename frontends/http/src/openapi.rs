@@ -113,7 +113,11 @@ fn responses(name: &str) -> Value {
     let content = |media: &str, schema: Value| json!({ media: { "schema": schema } });
     let mut responses = match name {
         "request" => {
-            json!({ "200": { "description": "The reply's payload.", "content": { "*/*": { "schema": {} } } } })
+            json!({ "200": {
+                "description": "The reply's payload; of a reply of many messages, for who accepts it, events named \
+                    message (data: Message), end and error (data: Problem).",
+                "content": { "*/*": { "schema": {} }, "text/event-stream": { "schema": { "type": "string" } } },
+            } })
         }
         "publish" => json!({ "202": {
             "description": "Handed to a live connection of the backend: no more is promised.",

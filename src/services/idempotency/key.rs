@@ -13,8 +13,8 @@ use crate::route::Call;
 
 /// The header that names it (draft-ietf-httpapi-idempotency-key-header), by every door that has headers.
 pub const HEADER: &str = "Idempotency-Key";
-/// The longest key in bytes.
-pub const KEY_BYTES_MAX: usize = 255;
+/// The longest key in bytes: longer than any that the services behind take, since only its digest is kept.
+pub const KEY_BYTES_MAX: usize = 1024;
 
 /// A SHA-256 (FIPS 180-4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,7 +57,7 @@ pub(super) fn of(call: &Call, default_tenant: &str) -> Result<Option<Digest>, Er
     };
     let Some(key) = key else { return Ok(None) };
     if key.is_empty() || key.len() > KEY_BYTES_MAX {
-        return Err(invalid("an idempotency key has 1 to 255 bytes"));
+        return Err(invalid("an idempotency key has 1 to 1024 bytes"));
     }
     let own = request.origin.identity.tenant.as_deref().filter(|tenant| !tenant.is_empty());
     Ok(Some(Digest::of(&[own.unwrap_or(default_tenant).as_bytes(), key.as_bytes()])))
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_one_key_is_refused() {
-        let long: &'static str = "x".repeat(256).leak();
+        let long: &'static str = "x".repeat(KEY_BYTES_MAX + 1).leak();
         for wrong in [&["a", "a"][..], &[""], &["\"\""], &[long]] {
             assert_eq!(key(wrong), Err(Kind::Invalid), "{wrong:?}");
         }

@@ -37,16 +37,13 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
         Outbound::Delivery { id, delivery } => {
             // The fields are encoded once for all listeners; the payload is shared as it is.
             let fields = delivery.encoded(Format::Ipc2, fields_of);
-            match frame.begin(kind::DELIVERY, 0, Some(id), fields.len(), delivery.payload.len()) {
-                Ok(()) => {
-                    frame.sink.copy(&fields);
-                    frame.payload(&delivery.payload);
-                }
-                Err(TooLarge) => {
-                    frame.gap(id, Some(1));
-                    return false;
-                }
+            let begun = frame.begin(kind::DELIVERY, 0, Some(id), fields.len(), delivery.payload.len());
+            if begun.is_err() {
+                frame.gap(id, Some(1));
+                return false;
             }
+            frame.sink.copy(&fields);
+            frame.payload(&delivery.payload);
         }
         Outbound::Gap { id, lost } => frame.gap(id, lost.map(u64::from)),
         Outbound::End { id } => frame.always(kind::END, Some(id), &[], &Bytes::new()),
