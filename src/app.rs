@@ -83,6 +83,26 @@ pub struct Gateway {
     registry: Registry,
 }
 
+/// Shows what the backend and the rules have to tell, read at each scrape.
+fn show(
+    registry: &Registry,
+    backend: &impl Backend,
+    handle: &Handle,
+    old_names: bool,
+) -> Result<(), MetricError> {
+    let reachable = backend.clone();
+    registry.backend(backend.health().kind, move || reachable.health().reachable)?;
+    let (readable, rules) = (backend.clone(), handle.clone());
+    registry.readings(Box::new(move || {
+        let mut readings = readable.readings();
+        let rules = rules.load();
+        readings.extend(metrics::recovery::readings(&rules, old_names));
+        readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
+        readings
+    }));
+    registry.show_rules(handle)
+}
+
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Closes the backend, whichever it is.
@@ -141,19 +161,7 @@ impl Gateway {
         let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
-        let reachable = backend.clone();
-        registry.backend(kind, move || reachable.health().reachable)?;
-        let readable = backend.clone();
-        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
-        registry.readings(Box::new(move || {
-            let mut readings = readable.readings();
-            let rules = rules.load();
-            readings.extend(metrics::recovery::readings(&rules, old_names));
-            readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
-            readings
-        }));
-
-        registry.show_rules(&handle)?;
+        show(&registry, &backend, &handle, config.metrics_old_names)?;
         let load = Arc::clone(&handle.load().load);
         registry.show_load(&load)?;
         let admission = Admission::new(config.limits.handshakes_max);
@@ -181,12 +189,7 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            let serving = backend.clone();
-            let stand = Stand(Arc::new(move || Standing {
-                connected: serving.health().reachable,
-                time: rfc3339(SystemTime::now()),
-            }));
-            opened.push(open_http(&config, (paths, stand), &parts).await?);
+            opened.push(open_http(&config, (paths, stand(&backend)), &parts).await?);
         }
         if config.grpc.enabled {
             let serving = backend.clone();
@@ -328,6 +331,15 @@ pub struct Stopped<H> {
     pub cut: usize,
     /// What made it hurry, if anything did.
     pub hurried: Option<H>,
+}
+
+/// What tells configured routes how the gateway stands.
+fn stand<B: Backend>(backend: &B) -> Stand {
+    let backend = backend.clone();
+    Stand(Arc::new(move || Standing {
+        connected: backend.health().reachable,
+        time: rfc3339(SystemTime::now()),
+    }))
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.

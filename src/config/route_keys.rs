@@ -196,8 +196,8 @@ pub static ROUTE_KEYS: &[Key] = &[
         "profile",
         Kind::Choice(Profile::NAMES),
         "What its responder wants around a payload. raw: nothing; beamline-router-v1: the decide body of the \
-         Beamline router; beamline-admin-v1: JSON, and the router's way to say no; beamline-results-v1: subscriptions to \
-         the results of its workers. The keys below are for the first and the last.",
+         Beamline router; beamline-admin-v1: JSON, and the router's way to say no; beamline-results-v1: subscriptions \
+         to the results of its workers. The keys below are for them.",
     )
     .default_to("raw"),
     Key::new(

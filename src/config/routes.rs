@@ -81,11 +81,11 @@ fn profile(settings: &Resolved, name: &str) -> Profile {
             envelope_bytes_max: settings.int(&path("envelope_bytes_max")),
             assignment_allowed: settings.bool(&path("assignment_allowed")),
         }),
+        beamline_admin::NAME => Profile::BeamlineAdminV1,
         beamline_results::NAME => Profile::BeamlineResultsV1(beamline_results::Settings {
             default_tenant: settings.text("identity.default_tenant").into(),
             keys_max: settings.int(&path("results_keys_max")),
         }),
-        beamline_admin::NAME => Profile::BeamlineAdminV1,
         other => unreachable!("the kind does not allow {other}"),
     }
 }

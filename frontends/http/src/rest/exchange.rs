@@ -72,6 +72,15 @@ pub(crate) async fn serve<P: Pipeline>(door: &Door<P>, request: Request) -> Resp
     response
 }
 
+/// What the door refuses by itself is counted like what broke its protocol, since no rule sees it.
+fn refuse<P>(door: &Door<P>, error: Error) -> Refused {
+    tracing::debug!(door = "http", %error, "a request of a configured route was refused");
+    if error.kind() != Kind::Malformed {
+        door.gate.meters.protocol_errors_total.increment();
+    }
+    error.into()
+}
+
 /// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
@@ -118,10 +127,12 @@ impl Route {
         body: Body,
         trace: &TraceContext,
     ) -> Result<Response, Refused> {
-        self.check_tenant(sent)?;
+        let refused = |error| refuse(door, error);
+        self.check_tenant(sent).map_err(refused)?;
         let Some(operation) = self.operation else { return self.stand(door, sent) };
-        let filter = self.filter_value.as_ref().map(|source| self.text(source, sent)).transpose()?;
-        let target = self.target(operation, sent)?;
+        let filter = self.filter_value.as_ref().map(|source| self.text(source, sent)).transpose();
+        let filter = filter.map_err(refused)?;
+        let target = self.target(operation, sent).map_err(refused)?;
         let is_request = operation == Operation::Request;
         let asked_parts = is_request && accepts_events(&sent.headers);
         let safe = matches!(self.method, Method::GET | Method::PUT | Method::DELETE);
@@ -132,10 +143,10 @@ impl Route {
             idempotent: asking::said_idempotent(&sent.headers)?.unwrap_or(safe),
             parts: asked_parts,
         };
-        self.add_headers(&mut asked.headers, sent)?;
+        self.add_headers(&mut asked.headers, sent).map_err(refused)?;
         let (payload, charge) = match &self.body {
             BodyRule::Built(template) => {
-                (template.fill(sent, Missing::Refused(&self.parameters()))?.into(), None)
+                (template.fill(sent, Missing::Refused(&self.parameters())).map_err(refused)?.into(), None)
             }
             BodyRule::Passed if self.takes_body() => {
                 let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
