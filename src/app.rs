@@ -9,7 +9,6 @@ mod reload;
 pub(crate) mod rest;
 mod watcher;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,9 +72,8 @@ pub struct Gateway {
     admin_stop: CancellationToken,
     doors: JoinSet<Result<(), ServeError>>,
     admin: JoinSet<()>,
-    /// Ends when it is dropped.
-    _watching: JoinSet<()>,
-    watcher: JoinSet<Infallible>,
+    /// What looks at the backend; ends before it.
+    watching: JoinSet<()>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
@@ -211,6 +209,7 @@ impl Gateway {
         }
         let mut watching = JoinSet::new();
         watching.spawn(recovery::watch(backend.clone(), load));
+        watching.spawn(watcher::watch(backend.clone(), handle.clone()));
         let admin_stop = CancellationToken::new();
         let mut admin_task = JoinSet::new();
         if let Some(admin) = admin {
@@ -224,16 +223,13 @@ impl Gateway {
             };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
-        let mut watcher_task = JoinSet::new();
-        watcher_task.spawn(watcher::watch(backend.clone(), handle.clone()));
         Ok(Self {
             drain,
             pause: config.drain_pause,
             admin_stop,
             doors,
             admin: admin_task,
-            _watching: watching,
-            watcher: watcher_task,
+            watching,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
@@ -319,7 +315,7 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
-        self.watcher.shutdown().await;
+        self.watching.shutdown().await;
         self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();

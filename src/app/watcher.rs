@@ -29,7 +29,7 @@ const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Watches the routes of the rules in force until it is dropped.
-pub(super) async fn watch<B: Backend>(backend: B, handle: Handle) -> Infallible {
+pub(super) async fn watch<B: Backend>(backend: B, handle: Handle) {
     let mut swaps = handle.swaps();
     let identity = Identity::new("ipc-gateway", Method::Local);
     let origin = Arc::new(Origin { door: "watcher", identity, address: PeerAddress::Unix, connection: 0 });
@@ -197,7 +197,7 @@ mod tests {
         backend: Embedded,
         says: Arc<Mutex<Option<&'static str>>>,
         responder: Option<Attached>,
-        watcher: tokio::task::JoinHandle<Infallible>,
+        watcher: tokio::task::JoinHandle<()>,
     }
 
     impl Bench {
