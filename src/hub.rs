@@ -11,6 +11,7 @@
 //! | `pump` | the task of a feed: opens, moves messages, lingers, ends |
 //! | `listener` | one who listens, and the stream that reads its queue |
 //! | `ring` | that queue: bounded, by one of three policies, losing nothing uncounted |
+//! | `relief` | cuts the queues of all when memory is short |
 //! | `clearance` | which concrete subjects may be read, and by whose route |
 //! | `meters` | what it counts |
 
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use self::feed::{Feed, Rest};
 use self::listener::{Listener, Listening};
 use self::meters::Meters;
+use self::relief::Relief;
 use crate::backend::cancel::Manner;
 use crate::backend::{Backend, Health, Reading};
 use crate::rules::Handle;
@@ -41,6 +43,7 @@ mod feed;
 mod listener;
 mod meters;
 mod pump;
+mod relief;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -77,6 +80,7 @@ struct Shared<B> {
     origin: Arc<Origin>,
     feeds: Mutex<Feeds>,
     meters: Arc<Meters>,
+    relief: Relief,
     pumps: TaskTracker,
     stop: CancellationToken,
 }
@@ -98,6 +102,7 @@ impl<B: Backend> Hub<B> {
             origin: pump::origin(),
             feeds: Mutex::default(),
             meters: Arc::default(),
+            relief: Relief::default(),
             pumps: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))

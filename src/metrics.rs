@@ -232,7 +232,7 @@ impl Registry {
             .expect("a gathered family has a name and at least one sample")
     }
 
-    pub(crate) fn families(&self) -> &Families {
+    pub(crate) fn families(&self) -> &Arc<Families> {
         &self.families
     }
 }

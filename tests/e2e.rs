@@ -18,6 +18,9 @@ mod gateway;
 
 #[path = "e2e/load.rs"]
 mod load;
+#[cfg(target_os = "linux")]
+#[path = "e2e/memory.rs"]
+mod memory;
 #[path = "e2e/overload.rs"]
 mod overload;
 #[path = "e2e/process.rs"]

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::clearance::Clearance;
 use super::listener::Listener;
 use super::meters::Tally;
+use super::ring::Put;
 use crate::route::Route;
 use crate::rules::Rules;
 
@@ -163,7 +164,8 @@ impl Feed {
                 route.as_ref().is_some_and(|route| route.allows(&listener.origin))
             };
             if may(&now) && may(&before.1) {
-                tally.add(listener.policy, listener.put(delivery, wakers));
+                let (put, grown) = listener.put(delivery, wakers);
+                tally.add(listener.policy, put, grown);
             } else {
                 tally.skipped += 1;
             }
@@ -176,6 +178,16 @@ impl Feed {
         for listener in &self.state().listeners {
             listener.gap(lost, wakers);
         }
+    }
+
+    /// Cuts every queue down to `cost_max` bytes.
+    pub(super) fn trim(&self, cost_max: usize, wakers: &mut Vec<Waker>) -> Tally {
+        let mut tally = Tally::default();
+        for listener in &self.state().listeners {
+            let (lost, grown) = listener.trim(cost_max, wakers);
+            tally.add(listener.policy, Put { lost, ..Put::default() }, grown);
+        }
+        tally
     }
 
     /// Whether any listener was let in by these rules.

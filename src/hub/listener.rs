@@ -50,12 +50,25 @@ impl Listener {
         wakers.extend(state.reader.take());
     }
 
-    /// Gives it a message.
-    pub(super) fn put(&self, delivery: &Arc<Delivery>, wakers: &mut Vec<Waker>) -> Put {
+    /// Gives it a message. Says also by how many bytes its queue costs more now.
+    pub(super) fn put(&self, delivery: &Arc<Delivery>, wakers: &mut Vec<Waker>) -> (Put, i64) {
         let mut state = self.state();
+        let before = state.ring.cost();
         let put = state.ring.put(delivery);
+        let grown = growth(before, state.ring.cost());
         wakers.extend(state.reader.take());
-        put
+        (put, grown)
+    }
+
+    /// Cuts its queue down to `cost_max` bytes. Says how many messages went, and by how many bytes it costs more now.
+    pub(super) fn trim(&self, cost_max: usize, wakers: &mut Vec<Waker>) -> (u64, i64) {
+        let mut state = self.state();
+        let before = state.ring.cost();
+        let gone = state.ring.trim(cost_max);
+        if gone > 0 {
+            wakers.extend(state.reader.take());
+        }
+        (gone, growth(before, state.ring.cost()))
     }
 
     /// Tells it of messages that were lost for everybody.
@@ -89,9 +102,11 @@ impl Listener {
         Poll::Pending
     }
 
-    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+    fn poll_take(&self, context: &mut Context<'_>, meters: &Meters) -> Poll<Option<Result<Event, Error>>> {
         let mut state = self.state();
+        let before = state.ring.cost();
         let taken = state.ring.take();
+        meters.unread_bytes.add(growth(before, state.ring.cost()));
         if taken.is_pending() {
             state.wake_later(context);
         }
@@ -106,6 +121,12 @@ impl State {
             None => self.reader = Some(context.waker().clone()),
         }
     }
+}
+
+/// By how many bytes something grew.
+fn growth(before: usize, after: usize) -> i64 {
+    let bytes = |bytes| i64::try_from(bytes).expect("memory is smaller than 2^63 bytes");
+    bytes(after) - bytes(before)
 }
 
 /// A listener's stream. Dropping it takes the listener away.
@@ -133,7 +154,7 @@ impl Stream for Listening {
     type Item = Result<Event, Error>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.listener.poll_take(context)
+        self.listener.poll_take(context, &self.meters)
     }
 }
 
@@ -141,7 +162,12 @@ impl Drop for Listening {
     fn drop(&mut self) {
         self.feed.leave(&self.listener);
         self.meters.listeners.add(-1);
-        let unread = self.listener.state().ring.discard();
+        let (unread, cost) = {
+            let mut state = self.listener.state();
+            let cost = state.ring.cost();
+            (state.ring.discard(), cost)
+        };
+        self.meters.unread_bytes.add(growth(cost, 0));
         drop(unread);
     }
 }

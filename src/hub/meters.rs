@@ -12,6 +12,10 @@ pub(super) struct Meters {
     pub(super) listeners: Gauge,
     /// Subscriptions opened at the backend.
     pub(super) opened: Counter,
+    /// What the queues of all listeners cost in bytes, each as if it were alone. For a moment it may lag behind.
+    pub(super) unread_bytes: Gauge,
+    /// Times that queues were cut because memory was short.
+    pub(super) relieved: Counter,
     /// Messages put into listeners' queues.
     deliveries: Counter,
     /// Messages lost for slow listeners, by policy.
@@ -29,11 +33,13 @@ pub(super) struct Tally {
     lost: [u64; QueuePolicy::ALL.len()],
     conflated: u64,
     pub(super) skipped: u64,
+    grown: i64,
 }
 
 impl Tally {
     /// Adds what one listener made of it.
-    pub(super) fn add(&mut self, policy: QueuePolicy, put: Put) {
+    pub(super) fn add(&mut self, policy: QueuePolicy, put: Put, grown: i64) {
+        self.grown += grown;
         self.deliveries += u64::from(put.kept);
         self.conflated += u64::from(put.conflated);
         self.lost[policy as usize] += put.lost;
@@ -43,6 +49,7 @@ impl Tally {
 impl Meters {
     /// Counts one message.
     pub(super) fn count(&self, tally: &Tally) {
+        self.unread_bytes.add(tally.grown);
         self.deliveries.add(tally.deliveries);
         self.conflated.add(tally.conflated);
         self.skipped.add(tally.skipped);
@@ -63,6 +70,11 @@ impl Meters {
                 "Unread messages of the listener that has most of them now",
                 number(unread_most),
             ),
+            (
+                "ipc_gateway_hub_unread_bytes",
+                "What the unread messages of all listeners cost, each listener for itself",
+                number(self.unread_bytes.get().max(0)),
+            ),
         ];
         let counters = [
             ("ipc_gateway_hub_opened_total", "Subscriptions opened at the backend", &self.opened),
@@ -75,6 +87,11 @@ impl Meters {
                 "ipc_gateway_hub_conflated_total",
                 "Messages that took the place of an unread one of their subject",
                 &self.conflated,
+            ),
+            (
+                "ipc_gateway_hub_relieved_total",
+                "Times that the queues of listeners were cut because memory was short",
+                &self.relieved,
             ),
             (
                 "ipc_gateway_hub_skipped_total",

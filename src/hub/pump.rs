@@ -125,6 +125,8 @@ impl<B: Backend> Pump<B> {
                     // New rules are in force: what is remembered of others is kept only as long as it counts.
                     clearance.retain(|known| self.feed.has_listeners_of(known));
                 }
+                delivery.charge_to(&rules.load.memory);
+                self.shared.relieve(&rules.load.memory, &mut self.wakers);
                 let tally = self.feed.hand_out(delivery, &rules, clearance, &mut self.wakers);
                 self.shared.meters.count(&tally);
             }

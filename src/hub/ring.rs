@@ -34,6 +34,9 @@ pub(super) struct Entry {
     before: Lost,
 }
 
+/// What a message costs beside its bytes, in bytes: a queue of empty messages is no empty queue.
+const ENTRY_BYTES: usize = size_of::<Delivery>() + size_of::<Entry>();
+
 /// Room that an empty queue keeps, in messages: enough for most bursts, and little enough (1.5 KiB) for
 /// thousands of idle listeners.
 const SPARE_ENTRIES: usize = 64;
@@ -151,6 +154,31 @@ impl Ring {
         self.entries.len()
     }
 
+    /// What it costs in memory, as if it were the only one that has its messages.
+    pub(super) fn cost(&self) -> usize {
+        self.bytes + self.entries.len() * ENTRY_BYTES
+    }
+
+    /// Lets go what is over `cost_max` while memory is short, as its policy says, and says how many messages went. The
+    /// newest stays, so that whoever reads in time loses nothing by it.
+    pub(super) fn trim(&mut self, cost_max: usize) -> u64 {
+        let is_over = |ring: &Self| ring.cost() > cost_max && ring.entries.len() > 1;
+        if !is_over(self) {
+            return 0;
+        }
+        if self.bounds.policy == QueuePolicy::Disconnect {
+            return self.disconnect();
+        }
+        let mut gone = 0;
+        while is_over(self) {
+            self.lose_oldest();
+            gone += 1;
+        }
+        self.entries.shrink_to(SPARE_ENTRIES);
+        self.latest.shrink_to(SPARE_ENTRIES);
+        gone
+    }
+
     /// Takes nothing more, and gives what is in to be dropped where no lock is held.
     pub(super) fn discard(&mut self) -> VecDeque<Entry> {
         self.end(Ok(()));
@@ -171,10 +199,7 @@ impl Ring {
         let mut gone = 0;
         while self.overflows() {
             let spared = if self.first == kept { self.pop() } else { None };
-            let oldest = self.pop().expect("a queue that overflows holds more than one message");
-            let before = self.entries.front_mut().map_or(&mut self.tail, |entry| &mut entry.before);
-            before.add(oldest.before);
-            before.add(Lost { count: 1, unknown: false });
+            self.lose_oldest();
             gone += 1;
             if let Some(entry) = spared {
                 self.first -= 1;
@@ -185,6 +210,14 @@ impl Ring {
             }
         }
         gone
+    }
+
+    /// Lets the oldest message go. There is one.
+    fn lose_oldest(&mut self) {
+        let oldest = self.pop().expect("a queue that overflows holds more than one message");
+        let before = self.entries.front_mut().map_or(&mut self.tail, |entry| &mut entry.before);
+        before.add(oldest.before);
+        before.add(Lost { count: 1, unknown: false });
     }
 
     /// Ends it for its slow reader, and says how many messages go.

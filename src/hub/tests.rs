@@ -4,6 +4,7 @@ mod access;
 mod life;
 mod queues;
 mod script;
+mod short;
 
 use bytes::Bytes;
 use contract::{DeliveryStream, Event, Headers, Identity, Method, QueuePolicy, QueueWish, Subject, UnixPeer};

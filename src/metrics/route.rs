@@ -26,7 +26,8 @@ pub struct RouteMeters {
 
 #[derive(Debug)]
 struct Inner {
-    registry: Registry,
+    /// Not the registry: it reads the routes, which hold this, and neither would ever go.
+    families: Arc<Families>,
     route: String,
     kinds: Vec<&'static str>,
     operations: [OnceLock<Operation>; OPERATIONS.len()],
@@ -45,7 +46,7 @@ impl RouteMeters {
     /// Two meters of the same route and registry count into the same series.
     pub fn new(registry: &Registry, route: &str, kinds: &[&'static str]) -> Self {
         let inner = Inner {
-            registry: registry.clone(),
+            families: Arc::clone(registry.families()),
             route: route.to_owned(),
             kinds: kinds.to_vec(),
             operations: [const { OnceLock::new() }; OPERATIONS.len()],
@@ -78,7 +79,7 @@ impl Inner {
     fn operation(&self, operation: usize) -> &Operation {
         self.operations[operation].get_or_init(|| {
             let labels = [self.route.as_str(), OPERATIONS[operation]];
-            let families = self.families();
+            let families = &self.families;
             Operation {
                 ok: self.outcome(operation, OK),
                 failed: self.kinds.iter().map(|_| OnceLock::new()).collect(),
@@ -89,11 +90,7 @@ impl Inner {
     }
 
     fn outcome(&self, operation: usize, outcome: &str) -> IntCounter {
-        self.families().requests.with_label_values(&[self.route.as_str(), OPERATIONS[operation], outcome])
-    }
-
-    fn families(&self) -> &Families {
-        self.registry.families()
+        self.families.requests.with_label_values(&[self.route.as_str(), OPERATIONS[operation], outcome])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
@@ -68,7 +69,8 @@ fn the_three_commands_of_the_page_put_a_gateway_before_a_router() {
     let said = || format!("{:?}", ["out", "complaints"].map(|name| fs::read_to_string(path(name)).unwrap()));
     let mut answer = String::new();
     eventually("a task is decided", || {
-        if !path("socket").exists() {
+        // It is there a moment before anybody listens at it.
+        if UnixStream::connect(path("socket")).is_err() {
             return false;
         }
         let frame = Client::connect(&path("socket")).ask(kind::TASK_SUBMIT, r#"{"task_id":"test1"}"#);

@@ -27,6 +27,8 @@ struct Counts {
     low: AtomicUsize,
     pressed: AtomicBool,
     pressed_total: AtomicU64,
+    /// How far messages that arrive in pieces may go.
+    arriving: AtomicUsize,
 }
 
 /// Where the marks of a [`ByteBudget`] are, in percent of its limit (0 to 100), in rising order.
@@ -34,7 +36,8 @@ struct Counts {
 pub struct Marks {
     /// From here on queues of slow readers are kept short.
     pub short: usize,
-    /// At or below this new work is taken again.
+    /// At or below this new work is taken again. Messages that arrive in pieces have no more than this together with
+    /// all else: who sends half of many and then nothing must not keep the others out.
     pub low: usize,
     /// From here on new work is refused.
     pub high: usize,
@@ -52,6 +55,7 @@ impl ByteBudget {
             low: AtomicUsize::new(bytes_max.saturating_sub(1)),
             pressed: AtomicBool::new(false),
             pressed_total: AtomicU64::new(0),
+            arriving: AtomicUsize::new(bytes_max),
         }))
     }
 
@@ -61,7 +65,9 @@ impl ByteBudget {
         let share = |percent: usize| (self.0.bytes_max / 100).saturating_mul(percent.min(100));
         self.0.short.store(share(marks.short).max(1), Ordering::Relaxed);
         self.0.high.store(share(marks.high).max(1), Ordering::Relaxed);
-        self.0.low.store(share(marks.low.min(marks.high)), Ordering::Relaxed);
+        let low = share(marks.low.min(marks.high));
+        self.0.low.store(low, Ordering::Relaxed);
+        self.0.arriving.store(low, Ordering::Relaxed);
     }
 
     /// Whether queues of whoever does not read are to be kept short.
@@ -162,6 +168,9 @@ impl ByteBudget {
 /// what asks for more is refused behind it.
 pub const SMALL_BYTES: usize = 512;
 
+/// A message in pieces of at most so many bytes is taken in like a whole one: as much as a connection costs anyway.
+pub const PIECES_BYTES: usize = 4096;
+
 /// Bytes taken from a [`ByteBudget`], given back when dropped.
 #[derive(Debug)]
 pub struct Charge {
@@ -176,7 +185,10 @@ impl Charge {
         if more == 0 {
             return true;
         }
-        let limit = self.budget.0.bytes_max;
+        self.grow_to(self.budget.0.bytes_max, more)
+    }
+
+    fn grow_to(&mut self, limit: usize, more: usize) -> bool {
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
         // Relaxed: the count guards an amount, it publishes no other memory.
         let taken = self.budget.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -187,7 +199,7 @@ impl Charge {
         taken.is_ok()
     }
 
-    /// The same for a message that arrives, which always fits while it has [`SMALL_BYTES`] at most.
+    /// The same for a whole message that has arrived, which always fits if it has [`SMALL_BYTES`] at most.
     #[must_use]
     pub fn grow_message(&mut self, more: usize) -> bool {
         if self.bytes.saturating_add(more) > SMALL_BYTES {
@@ -195,6 +207,16 @@ impl Charge {
         }
         self.grow_always(more);
         true
+    }
+
+    /// The same for a further piece of a message that is not whole yet: beyond [`PIECES_BYTES`] it fits below the low
+    /// mark only ([`Marks::low`]).
+    #[must_use]
+    pub fn grow_arriving(&mut self, more: usize) -> bool {
+        if self.bytes.saturating_add(more) <= PIECES_BYTES {
+            return self.grow_message(more);
+        }
+        self.grow_to(self.budget.0.arriving.load(Ordering::Relaxed), more)
     }
 
     /// Takes `more` bytes even past the limit; see [`ByteBudget::charge_always`].
@@ -277,6 +299,17 @@ mod tests {
         let mut message = budget.charge(0).unwrap();
         assert!(message.grow_message(SMALL_BYTES) && !message.grow_message(1));
         assert_eq!((message.bytes(), budget.used()), (SMALL_BYTES, 1001 + SMALL_BYTES));
+    }
+
+    #[test]
+    fn messages_in_pieces_leave_room_for_whole_ones() {
+        let budget = ByteBudget::new(100_000);
+        budget.set_marks(Marks { short: 40, low: 50, high: 80 });
+        let mut half = budget.charge_always(0);
+        assert!(half.grow_arriving(50_000) && !half.grow_arriving(1));
+        assert!(!budget.is_pressed());
+        let (mut whole, mut little) = (budget.charge_always(0), budget.charge_always(0));
+        assert!(whole.grow_message(20_000) && little.grow_arriving(PIECES_BYTES) && !little.grow_arriving(1));
     }
 
     #[test]

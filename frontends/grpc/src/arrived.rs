@@ -55,7 +55,7 @@ impl Arrived {
 
     fn grow(&self, bytes: usize) -> bool {
         let mut charge = self.charge.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = charge.grow_message(bytes);
+        let fits = charge.grow_arriving(bytes);
         // The decoder reads on only while it lacks a whole message, so it never holds more. What is counted beyond
         // that are fields that nobody knows, dropped when their message was decoded.
         let beyond = charge.bytes().saturating_sub(self.bytes_max);

@@ -115,7 +115,7 @@ impl<P: Pipeline> Session<P> {
         let mut moved = self
             .conversation
             .poll_answers(context, &mut |told| outbox.push(messages::told(&told, bytes_max)));
-        while outbox.bytes() < PUSH_BYTES_MAX {
+        while outbox.bytes() < self.door.gate.budget.room(PUSH_BYTES_MAX) {
             let pushed = self.conversation.poll_pushes(context, &mut |told| {
                 let response = messages::told(&told, bytes_max);
                 let is_cut = matches!(told, Outbound::Reply { .. })
@@ -141,8 +141,8 @@ impl<P: Pipeline> Session<P> {
     fn poll_said(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
         let mut heard = Poll::Pending;
         for _ in 0..READ_MAX {
-            let has_room =
-                self.conversation.has_room() && self.outbox.bytes() < self.door.write_queue_bytes_max;
+            let room = self.door.gate.budget.room(self.door.write_queue_bytes_max);
+            let has_room = self.conversation.has_room() && self.outbox.bytes() < room;
             let Some(said) = self.said.as_mut().filter(|_| has_room) else { return heard };
             match Pin::new(said).poll_next(context) {
                 Poll::Pending => return heard,

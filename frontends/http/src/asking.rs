@@ -3,7 +3,7 @@
 //! | header | means |
 //! |---|---|
 //! | `X-Request-Timeout` | the deadline: milliseconds, or a number with a unit (`250ms`, `2s`, `1m`) |
-//! | `Idempotency-Key`, `X-Idempotent: true` | doing it twice is the same as doing it once |
+//! | `Idempotency-Key`, `X-Idempotent: true` | doing it twice is the same as doing it once: by a key that somebody looks at, or anyway |
 //! | `traceparent`, `tracestate` | the trace it belongs to (W3C Trace Context) |
 //!
 //! A header that the door reads and cannot make sense of is refused: a deadline that is let go is found in

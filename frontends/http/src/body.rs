@@ -2,9 +2,12 @@
 //! piece.
 
 use axum::body::{Body, Bytes, HttpBody as _};
+use bytes::BytesMut;
 use contract::{ByteBudget, Charge, Error, Kind};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+
+use wire::charged::room;
 
 use crate::problem::Refused;
 
@@ -36,9 +39,11 @@ pub(crate) async fn read(
 
 async fn gather(mut body: Body, bytes_max: usize, budget: &ByteBudget) -> Result<(Bytes, Charge), Refused> {
     let full = || Refused::closing(Error::new(Kind::Overloaded, "no memory for the body; try again later"));
-    let mut charge = budget.charge(0).ok_or_else(full)?;
+    let mut charge = budget.charge_always(0);
+    // No more than was announced, if it was.
+    let need = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(bytes_max);
     let mut first = Bytes::new();
-    let mut rest = Vec::new();
+    let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             Refused::closing(
@@ -47,22 +52,23 @@ async fn gather(mut body: Body, bytes_max: usize, budget: &ByteBudget) -> Result
         })?;
         // Trailers mean nothing here.
         let Ok(piece) = frame.into_data() else { continue };
-        if piece.len() > bytes_max - charge.bytes() {
+        if piece.len() > bytes_max - first.len().max(rest.len()) {
             return Err(too_large(bytes_max));
         }
-        if !charge.grow(piece.len()) {
+        if rest.is_empty() && body.is_end_stream() {
+            if !charge.grow_message(piece.len()) {
+                return Err(full());
+            }
+            first = piece;
+            continue;
+        }
+        // Copied, although it may be all: it is a part of hyper's buffer, which would be kept for its sake.
+        if !room(&mut rest, need, piece.len(), &mut charge) {
             return Err(full());
         }
-        if first.is_empty() {
-            first = piece;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&piece);
-        }
+        rest.extend_from_slice(&piece);
     }
-    Ok((if rest.is_empty() { first } else { rest.into() }, charge))
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, charge))
 }
 
 fn too_large(bytes_max: usize) -> Refused {
@@ -91,18 +97,20 @@ mod tests {
         let (bytes, charge) = read(Body::from(whole.clone()), BOUNDS, &budget).await.unwrap();
         assert_eq!((bytes.as_ptr(), charge.bytes()), (whole.as_ptr(), 8));
         let (bytes, more) = read(in_pieces(&["12", "", "34", "5"]), BOUNDS, &budget).await.unwrap();
-        assert_eq!((&bytes[..], budget.used()), (&b"12345"[..], 13));
+        assert_eq!((&bytes[..], budget.used()), (&b"12345"[..], 10));
         drop((charge, more));
         assert_eq!(budget.used(), 0);
     }
 
     #[tokio::test]
     async fn what_does_not_fit_is_refused_and_gives_its_charge_back() {
-        let budget = ByteBudget::new(6);
+        let budget = ByteBudget::new(6000);
         let kind = async |body| read(body, BOUNDS, &budget).await.unwrap_err().error.kind();
         assert_eq!(kind(Body::from("123456789")).await, Kind::TooLarge);
         assert_eq!(kind(in_pieces(&["12345", "6789"])).await, Kind::TooLarge);
-        assert_eq!(kind(in_pieces(&["12345", "67"])).await, Kind::Overloaded);
+        let large = Bounds { bytes_max: 8000, ..BOUNDS };
+        let refused = read(Body::from(vec![b'x'; 7000]), large, &budget).await.unwrap_err();
+        assert_eq!(refused.error.kind(), Kind::Overloaded);
         assert_eq!(budget.used(), 0);
     }
 }

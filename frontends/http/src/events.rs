@@ -132,7 +132,7 @@ impl Events {
     /// Writes what is ready, at most a batch.
     fn take(&mut self, context: &mut Context<'_>, text: &mut String) {
         for _ in 0..BATCH_MESSAGES {
-            if text.len() >= BATCH_BYTES {
+            if text.len() >= self.budget.room(BATCH_BYTES) {
                 return;
             }
             let Some(stream) = &mut self.stream else { return };

@@ -99,7 +99,10 @@ fn parameters(name: &str) -> Value {
         "request" | "publish" => json!([
             subject("path", "subject", "A NATS subject."),
             timeout,
-            header("Idempotency-Key", "Says that the request may be done twice."),
+            header(
+                "Idempotency-Key",
+                "Names the request: under one key it is executed once, where the route looks at keys."
+            ),
             header("X-Idempotent", "true says that the request may be done twice."),
             parent,
         ]),

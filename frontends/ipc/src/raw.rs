@@ -53,7 +53,8 @@ impl RawJson {
         unfinished.then(|| Said::Last(Answer::Error(Error::new(Kind::Malformed, text))))
     }
 
-    fn keep(&mut self, piece: &[u8]) {
+    /// Keeps a piece of the document; `is_last` is whether there is no more of it.
+    fn keep(&mut self, piece: &[u8], is_last: bool) {
         if self.skipped {
             return;
         }
@@ -61,7 +62,9 @@ impl RawJson {
         let capacity =
             (self.document.len() + more).max(2 * self.document.capacity().min(DOCUMENT_BYTES_MAX / 2));
         if self.document.capacity() < self.document.len() + more {
-            if !self.charge.grow_message(capacity.saturating_sub(self.charge.bytes())) {
+            let grown = capacity.saturating_sub(self.charge.bytes());
+            let is_whole = is_last && self.document.is_empty();
+            if !if is_whole { self.charge.grow_message(grown) } else { self.charge.grow_arriving(grown) } {
                 self.skipped = true;
                 self.document = BytesMut::new();
                 self.charge.shrink(usize::MAX);
@@ -119,13 +122,13 @@ impl Dialect for RawJson {
         match self.scanner.scan(input) {
             Scan::Incomplete => {
                 let piece = std::mem::take(input);
-                self.keep(piece);
+                self.keep(piece, false);
                 None
             }
             Scan::Complete { end } => {
                 let (piece, rest) = input.split_at(end);
                 *input = rest;
-                self.keep(piece);
+                self.keep(piece, true);
                 Some(self.complete())
             }
             Scan::Broken { why, at } => {

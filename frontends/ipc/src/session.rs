@@ -217,6 +217,8 @@ impl<P: Pipeline> Session<P> {
         let in_flight = self.ordered.len() + self.conversation.as_ref().map_or(0, |talk| talk.in_flight());
         in_flight < self.bounds.in_flight_max
             && self.outbox.bytes() + self.ordered.waiting_bytes() < self.bounds.write_queue_bytes_max
+            // Not of what waits for an earlier answer: a cancel of that is still to be heard.
+            && self.outbox.bytes() < self.gate.budget.room(self.bounds.write_queue_bytes_max)
     }
 
     fn may_read(&self) -> bool {
@@ -250,7 +252,7 @@ impl<P: Pipeline> Session<P> {
     fn poll_pushes(&mut self, context: &mut Context<'_>) -> bool {
         let Some(dialect) = self.speech.dialect() else { return false };
         let mut moved = false;
-        while self.outbox.bytes() < PUSH_BYTES_MAX {
+        while self.outbox.bytes() < self.gate.budget.room(PUSH_BYTES_MAX) {
             let mut pushed = self.ordered.poll_push(context, dialect, &mut self.outbox);
             if let Some(conversation) = &mut self.conversation {
                 pushed |=

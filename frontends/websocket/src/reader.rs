@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use contract::{ByteBudget, Charge, Kind};
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use wire::charged::room;
 
 use crate::close::Ending;
 
@@ -227,8 +228,13 @@ impl Reader {
         let message = self.message.as_mut().expect("a data frame belongs to a message");
         message.bytes += bytes.len();
         let start = message.body.len();
+        let is_whole = start == 0 && end == Some(true);
         if let Some(charge) = &mut message.charge
-            && !charge.grow_message(bytes.len())
+            && !if is_whole {
+                charge.grow_message(bytes.len())
+            } else {
+                room(&mut message.body, self.message_bytes_max, bytes.len(), charge)
+            }
         {
             message.charge = None;
             message.body.truncate(START_BYTES);

@@ -116,7 +116,7 @@ impl<P: Pipeline> Talk<P> {
         let mut moved = conversation.poll_answers(context, &mut |told| {
             teller.tell(&told);
         });
-        while teller.outbox.bytes() < PUSH_BYTES_MAX
+        while teller.outbox.bytes() < self.door.gate.budget.room(PUSH_BYTES_MAX)
             && teller.ending.is_none()
             && conversation.poll_pushes(context, &mut |told| teller.tell(&told))
         {
@@ -154,7 +154,7 @@ impl<P: Pipeline> Talk<P> {
 
 impl<P: Pipeline> Listener for Talk<P> {
     fn has_room(&self, unwritten: usize) -> bool {
-        unwritten < self.door.settings.write_queue_bytes_max
+        unwritten < self.door.gate.budget.room(self.door.settings.write_queue_bytes_max)
             && self.conversation.as_ref().is_none_or(|conversation| conversation.has_room())
     }
 

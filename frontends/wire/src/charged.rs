@@ -1,9 +1,9 @@
-//! Bytes on their way out, counted against the memory budget until they are really gone.
+//! Bytes on their way in and out, counted against the memory budget until they are really gone.
 //!
 //! Hyper keeps what it is given until the peer takes it, long after the body it came from was dropped. So the
 //! charge travels with the bytes themselves.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use contract::{ByteBudget, Charge};
 
 /// Below this the bookkeeping would weigh as much as the bytes.
@@ -28,6 +28,21 @@ pub fn charged(bytes: Bytes, budget: &ByteBudget) -> Bytes {
     }
     let charge = budget.charge_always(bytes.len());
     Bytes::from_owner(Charged { bytes, _charge: charge })
+}
+
+/// Makes room in `body` for `more` bytes on its way to `need` at most, charged; false when the budget has none. Grows by
+/// doubling, so that a large body is moved a few times at most, and never ahead of what has arrived by more than that.
+pub fn room(body: &mut BytesMut, need: usize, more: usize, charge: &mut Charge) -> bool {
+    let wanted = body.len() + more;
+    if body.capacity() >= wanted {
+        return true;
+    }
+    let capacity = wanted.max(2 * body.capacity()).min(need.max(wanted));
+    if !charge.grow_arriving(capacity.saturating_sub(charge.bytes())) {
+        return false;
+    }
+    body.reserve(capacity - body.len());
+    true
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 use bytes::{Bytes, BytesMut};
 use contract::{ByteBudget, Charge};
 
+use crate::charged::room;
+
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 6;
 /// Bytes of the largest frame, with its header, unless a decoder is told otherwise.
@@ -265,22 +267,6 @@ fn copy(body: &[u8]) -> Bytes {
 
 /// Bytes read at once into a large body.
 const READ_BYTES: usize = 64 * 1024;
-
-/// Makes room in `body` for `more` bytes on its way to `need`, charged; false when the budget has none.
-/// Grows by doubling, so that a large body is moved a few times at most, and never ahead of what has arrived
-/// by more than that.
-fn room(body: &mut BytesMut, need: usize, more: usize, charge: &mut Charge) -> bool {
-    let wanted = body.len() + more;
-    if body.capacity() >= wanted {
-        return true;
-    }
-    let capacity = wanted.max(2 * body.capacity()).min(need);
-    if !charge.grow_message(capacity.saturating_sub(charge.bytes())) {
-        return false;
-    }
-    body.reserve(capacity - body.len());
-    true
-}
 
 fn take<'input>(input: &mut &'input [u8], most: usize) -> &'input [u8] {
     let (taken, rest) = input.split_at(most.min(input.len()));

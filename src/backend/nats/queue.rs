@@ -3,22 +3,32 @@
 //! The library bounds its queue by commands only, and the door's charge for a payload ends with the answer,
 //! which may be a timeout: while a server stands still, large messages would pile up beyond every limit. The
 //! library says nothing of what left its queue, but drops a payload when it is written. So a payload goes
-//! in inside an owner that gives its bytes back when it is dropped. Small messages have no owner, to save its
-//! allocation: they are bounded by the number of commands.
+//! in inside an owner that gives its bytes back when it is dropped. Most small messages have no owner, to save its
+//! allocation: they are counted together, and every so many bytes one of them has an owner for all before it. A link
+//! writes in order, so when that one is written they are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::message::OutboundMessage;
 use bytes::Bytes;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Messages of at most so many bytes, headers included, are not counted.
-pub(super) const UNCOUNTED_BYTES_MAX: usize = 4096;
+/// Messages of at most so many bytes, headers included, are counted together.
+pub(super) const SMALL_BYTES_MAX: usize = 4096;
+/// How many bytes of small messages are counted at once: little beside any queue, and one allocation in 16 messages or
+/// more.
+const BATCH_BYTES: usize = 64 * 1024;
+/// What a small message costs beside its payload and headers: its place in the queue, and its subjects.
+const MESSAGE_BYTES: usize = size_of::<OutboundMessage>() + 64;
 
 /// The room for queued bytes of one link.
 pub(super) struct Queue {
     room: Arc<Semaphore>,
     bytes_max: usize,
+    /// Bytes of small messages that were handed over and are not counted yet.
+    small: AtomicUsize,
+    batch_bytes: usize,
 }
 
 /// There is no room now.
@@ -29,32 +39,36 @@ impl Queue {
     /// Room for `bytes_max` bytes; a single message that is larger fits when nothing else is queued.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max.clamp(1, u32::MAX as usize);
-        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max }
+        let batch_bytes = BATCH_BYTES.min(bytes_max / 4);
+        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max, small: AtomicUsize::new(0), batch_bytes }
     }
 
-    /// Bytes queued, without small messages.
+    /// Bytes queued, up to a batch of small messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes_max - self.room.available_permits()
     }
 
     /// Takes room for a message at once, or not at all.
     pub(super) fn admit(&self, message: OutboundMessage) -> Result<OutboundMessage, Full> {
-        let Some(bytes) = self.counted(&message) else { return Ok(message) };
-        match self.room.clone().try_acquire_many_owned(bytes) {
-            Ok(permit) => Ok(owned(message, permit)),
-            Err(_) => Err(Full),
+        let Some(counted) = self.counted(&message) else { return Ok(message) };
+        if let Ok(permit) = self.room.clone().try_acquire_many_owned(counted.permits) {
+            return Ok(owned(message, permit));
         }
+        // Those before it wait all the same, and the next one asks for them again.
+        self.small.fetch_add(counted.before, Ordering::Relaxed);
+        Err(Full)
     }
 
-    /// Takes room for a message, and waits for it behind those who wait already. Small messages do not wait.
+    /// Takes room for a message, and waits for it behind those who wait already. Of small messages only that waits which
+    /// has the room of a batch to take.
     pub(super) async fn wait(&self, message: OutboundMessage) -> OutboundMessage {
-        let Some(bytes) = self.counted(&message) else { return message };
-        let permit: Result<_, AcquireError> = self.room.clone().acquire_many_owned(bytes).await;
+        let Some(counted) = self.counted(&message) else { return message };
+        let permit: Result<_, AcquireError> = self.room.clone().acquire_many_owned(counted.permits).await;
         owned(message, permit.expect("the semaphore is never closed"))
     }
 
-    /// The bytes that count, as far as they fit at all; `None` for a small message.
-    fn counted(&self, message: &OutboundMessage) -> Option<u32> {
+    /// The bytes that count, as far as they fit at all; `None` for a small message within a batch.
+    fn counted(&self, message: &OutboundMessage) -> Option<Counted> {
         let headers = message.headers.as_ref().map_or(0, |headers| {
             let text = |name: &str, value: &str| name.len() + value.len() + ": \r\n".len();
             let values = headers.iter().flat_map(|(name, values)| {
@@ -63,9 +77,27 @@ impl Queue {
             values.sum()
         });
         let bytes = message.payload.len() + headers;
-        let fits = || u32::try_from(bytes.min(self.bytes_max)).expect("bytes_max fits");
-        (bytes > UNCOUNTED_BYTES_MAX).then(fits)
+        let fits = |bytes: usize| u32::try_from(bytes.min(self.bytes_max)).expect("bytes_max fits");
+        if bytes > SMALL_BYTES_MAX {
+            return Some(Counted { permits: fits(bytes), before: 0 });
+        }
+        let own = bytes + MESSAGE_BYTES;
+        // Relaxed: the count guards an amount, it publishes no other memory.
+        let before = self.small.fetch_add(own, Ordering::Relaxed);
+        if before + own < self.batch_bytes {
+            return None;
+        }
+        // Whoever else is here counts from what is left.
+        let before = self.small.swap(0, Ordering::Relaxed).saturating_sub(own);
+        Some(Counted { permits: fits(before + own), before })
     }
+}
+
+/// What a message takes of the room.
+struct Counted {
+    permits: u32,
+    /// The part of it that is for small messages before this one.
+    before: usize,
 }
 
 /// A payload that gives its room back when it is dropped.
@@ -111,9 +143,26 @@ mod tests {
     }
 
     #[test]
-    fn small_messages_are_free_and_large_headers_are_not() {
-        let queue = Queue::new(10_000);
-        let small = queue.admit(message(UNCOUNTED_BYTES_MAX)).unwrap();
+    fn small_messages_are_counted_together_and_refused_when_there_is_no_room() {
+        let queue = Queue::new(100_000);
+        let mut queued = Vec::new();
+        while let Ok(small) = queue.admit(message(1000)) {
+            queued.push(small);
+            assert!(queued.len() <= 100, "nothing is ever counted");
+        }
+        let bytes = queued.len() * (1000 + MESSAGE_BYTES);
+        assert!((75_000..100_000 + BATCH_BYTES).contains(&bytes), "{bytes}");
+        assert!(queue.admit(message(1000)).is_err(), "there is still no room");
+        // Written in order: with the last that has an owner all before it are gone.
+        drop(queued);
+        assert_eq!(queue.bytes(), 0);
+        assert!(queue.admit(message(0)).is_ok());
+    }
+
+    #[test]
+    fn a_small_message_is_free_and_large_headers_are_not() {
+        let queue = Queue::new(100_000);
+        let small = queue.admit(message(SMALL_BYTES_MAX)).unwrap();
         assert_eq!(queue.bytes(), 0);
         let mut headers = HeaderMap::new();
         headers.insert("X", "y".repeat(5_000));

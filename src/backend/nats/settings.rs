@@ -59,7 +59,7 @@ pub struct Settings {
     /// Messages that wait to be written per connection; beyond, publishing waits.
     pub publish_queue: usize,
     /// Bytes that wait to be written per connection (a single larger message fits alone, and messages of up to
-    /// 4 KiB do not count); beyond, requests are refused as `overloaded` and publishing waits.
+    /// 4 KiB are counted 64 KiB at once); beyond, requests are refused as `overloaded` and publishing waits.
     pub publish_queue_bytes_max: usize,
     /// Who this client is.
     pub credentials: Credentials,

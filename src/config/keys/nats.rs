@@ -73,8 +73,8 @@ const KEYS: &[Key] = &[
     Key::new(
         "nats.publish_queue_bytes_max",
         int(64 * 1024, 1024 * MIB, "bytes"),
-        "Bytes queued per connection, without messages of up to 4 KiB. Above it requests are refused and \
-         publishes wait.",
+        "Bytes queued per connection; messages of up to 4 KiB are counted together. Above it requests are \
+         refused and publishes wait.",
     )
     .default_to("16777216"),
     Key::new("nats.user", Kind::Text, "User name; needs nats.password.").example("gateway"),
