@@ -65,6 +65,25 @@ fn routes_are_set_by_their_name() {
 }
 
 #[test]
+fn rest_routes_are_set_by_their_name_like_routes() {
+    let (_directory, mut sources) = with_file("[rest.my-orders]\npath = \"/orders\"\n");
+    let mut set = |name: &str, value: &str| sources.environment.insert(name.to_owned(), value.to_owned());
+    set("IPC_GATEWAY__REST__MY_ORDERS__SUBJECT", "orders.all");
+    set("IPC_GATEWAY__REST__FRESH__TENANT_FROM", "query:a, header:X-B");
+    set("IPC_GATEWAY__REST_ERRORS__PLAIN__BODY", "{}");
+    let config = good(&sources).config;
+    let [fresh, orders] = &config.rest[..] else { panic!("{:?}", config.rest) };
+    assert_eq!((&*orders.path, orders.subject.as_deref()), ("/orders", Some("orders.all")));
+    assert_eq!(
+        (&*fresh.name, &fresh.tenant_from[..]),
+        ("fresh", &["query:a", "header:X-B"].map(str::to_owned)[..])
+    );
+    assert_eq!((&*config.rest_errors[0].name, &*config.rest_errors[0].body), ("plain", "{}"));
+    let wrong = bad(&with_environment(&[("IPC_GATEWAY__REST__A__PAHT", "/a")]));
+    assert!(wrong.contains("did you mean IPC_GATEWAY__REST__A__PATH?"), "{wrong}");
+}
+
+#[test]
 fn switches_are_read_in_any_case() {
     for (text, on) in [
         ("1", true),

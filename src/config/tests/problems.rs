@@ -131,6 +131,12 @@ fn settings_that_contradict_each_other_are_refused() {
             "routes.a.replies_timeout_ms is below routes.a.reply_gap_timeout_ms, which is 5000",
         ),
         ("[routes.a]\npatern = [\"a\"]", "routes.a.patern is not known; did you mean patterns?"),
+        ("[rest.A]\npath = \"/a\"", "rest.A is not a name for a REST route"),
+        ("[rest.a]\npaht = \"/a\"", "rest.a.paht is not known; did you mean path?"),
+        ("[rest.a]\nmethod = \"HEAD\"", "rest.a.method is not one of the words"),
+        ("[rest.a]\nstatus = 404", "rest.a.status is above 299"),
+        ("[rest]\na = 1", "rest.a is a section, not a value"),
+        ("[rest_error.a]\nbody = \"{}\"", "rest_error is not known; did you mean rest_errors?"),
     ];
     for (text, expected) in cases {
         let problems = load_file(text).map(|loaded| loaded.config).expect_err(text).to_string();

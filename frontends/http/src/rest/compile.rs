@@ -93,7 +93,8 @@ impl Work {
     fn form(&mut self, settings: &FormSettings) -> Option<Form> {
         self.of = Of::Form(settings.name.clone());
         let before = self.problems.len();
-        let body = self.take("body", Template::json(&settings.body, Place::Error));
+        let body =
+            self.take("body", needed(&settings.body).and_then(|body| Template::json(body, Place::Error)));
         let headers =
             settings.headers.iter().filter_map(|line| self.take("headers", of_status(line))).collect();
         let codes = settings.codes.iter().filter_map(|line| self.take("codes", code(line))).collect();
@@ -109,7 +110,7 @@ impl Work {
         if method.is_none() {
             self.find("method", format!("is none of {}", METHODS.join(", ")));
         }
-        let path = self.take("path", PathTemplate::parse(&settings.path));
+        let path = self.take("path", needed(&settings.path).and_then(PathTemplate::parse));
         let names: Vec<&str> = path.iter().flat_map(PathTemplate::parameters).collect();
         let place = Place::Request(&names);
         let subject = self.subject(settings, place);
@@ -244,6 +245,11 @@ impl Work {
     }
 }
 
+/// A text that has no default.
+fn needed(text: &str) -> Result<&str, String> {
+    if text.is_empty() { Err("is not set".to_owned()) } else { Ok(text) }
+}
+
 fn cannot_be(mut what: String) -> String {
     what.insert_str(0, "has a source that cannot be: ");
     what
@@ -363,7 +369,8 @@ mod tests {
         type Change = fn(&mut RouteSettings);
         let cases: &[(Change, &str)] = &[
             (|route| route.method = "get".into(), "r method is none of GET"),
-            (|route| route.path = String::new(), "r path does not start with /"),
+            (|route| route.path = String::new(), "r path is not set"),
+            (|route| route.path = "a".into(), "r path does not start with /"),
             (|route| route.subject = None, "r subject is not set"),
             (|route| route.subject = Some("a..b".into()), "r subject is no subject"),
             (|route| route.subject = Some("a.*".into()), "r subject is no subject"),
