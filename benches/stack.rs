@@ -22,6 +22,7 @@ use ipc_gateway::pipeline::pipeline;
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -64,6 +65,7 @@ fn handle() -> Handle {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: vec![Operation::Request],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),
@@ -84,6 +86,10 @@ fn handle() -> Handle {
             open: Duration::from_secs(5),
             probes: 3,
         }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
+        }),
         retry: Some(RetrySettings {
             attempts_max: 2,
             attempt_timeout: Some(Duration::from_secs(1)),
@@ -92,6 +98,8 @@ fn handle() -> Handle {
             budget_percent: 20,
             budget_max: 10,
         }),
+        replies: None,
+        pressure: None,
         profile: Profile::Raw,
         adaptive: Some(AdaptiveSettings {
             calls_min: 100,
@@ -110,6 +118,7 @@ fn handle() -> Handle {
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     };
     let (registry, kinds) = (Registry::new(false), kinds());
     Handle::new(Rules::new(vec![route], limits, None, |name| RouteMeters::new(&registry, name, &kinds)))
@@ -131,6 +140,7 @@ fn request(origin: &Arc<Origin>, payload: &bytes::Bytes) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),

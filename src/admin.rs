@@ -5,7 +5,7 @@
 //! match, not a framework. Every answer is made at once from memory, so nothing here waits except on the peer,
 //! and the peer is bounded everywhere: headers in bytes, count and time, the connection in number and in life.
 
-mod clock;
+pub(crate) mod clock;
 mod pages;
 #[cfg(test)]
 mod tests;

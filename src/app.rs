@@ -6,17 +6,23 @@ mod doors;
 mod mount;
 mod recovery;
 mod reload;
+pub(crate) mod rest;
+mod watcher;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{Address, Admission, Drain, Frontend, Gate, Pipeline, ServeError, Timeouts};
+use http_door::rest::{Stand, Standing, Table};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::clock::rfc3339;
 use crate::admin::{Admin, AdminSettings, Status};
 use crate::backend::Backend;
 use crate::backend::embedded::Embedded;
@@ -27,7 +33,9 @@ use crate::hub::{self, Hub};
 use crate::identity::{Identities, Local};
 use crate::metrics::{self, MetricError, Registry, RouteMeters};
 use crate::pipeline::pipeline;
+use crate::pressure;
 use crate::rules::{Handle, Limits, Rules};
+use crate::services::idempotency::Shared;
 
 pub use reload::Reload;
 
@@ -43,6 +51,9 @@ pub enum StartError {
     /// The NATS backend's settings do not fit together, or a file of theirs cannot be read.
     #[error(transparent)]
     Nats(#[from] nats::OpenErrors),
+    /// A REST route, or a form of errors, cannot be what it is configured to be.
+    #[error(transparent)]
+    Rest(#[from] config::Problems),
     /// Two parts of the program chose one metric name: a mistake in the program.
     #[error(transparent)]
     Metric(#[from] MetricError),
@@ -64,12 +75,34 @@ pub struct Gateway {
     admin: JoinSet<()>,
     /// Ends when it is dropped.
     _watching: JoinSet<()>,
+    watcher: JoinSet<Infallible>,
     close: Closing,
     backend: &'static str,
     addresses: Vec<(&'static str, Address)>,
     web_socket: Option<&'static str>,
     handle: Handle,
+    rest: watch::Sender<Arc<Table>>,
     registry: Registry,
+}
+
+/// Shows what the backend and the rules have to tell, read at each scrape.
+fn show(
+    registry: &Registry,
+    backend: &impl Backend,
+    handle: &Handle,
+    old_names: bool,
+) -> Result<(), MetricError> {
+    let reachable = backend.clone();
+    registry.backend(backend.health().kind, move || reachable.health().reachable)?;
+    let (readable, rules) = (backend.clone(), handle.clone());
+    registry.readings(Box::new(move || {
+        let mut readings = readable.readings();
+        let rules = rules.load();
+        readings.extend(metrics::recovery::readings(&rules, old_names));
+        readings.extend(metrics::idempotency::readings(&rules.idempotency, old_names));
+        readings
+    }));
+    registry.show_rules(handle)
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -106,28 +139,31 @@ impl Gateway {
             }
             config::Backend::Nats => {
                 let backend = Nats::open(backends::nats(&config)?)?;
-                Self::start_with(config, backend).await
+                let shared = backends::shared(&config, &backend);
+                Self::start_sharing(config, backend, shared).await
             }
         }
     }
 
     /// Starts with a backend that is open.
     pub async fn start_with<B: Backend>(config: Config, backend: B) -> Result<Self, StartError> {
+        Self::start_sharing(config, backend, None).await
+    }
+
+    async fn start_sharing<B: Backend>(
+        config: Config,
+        backend: B,
+        shared: Option<Shared>,
+    ) -> Result<Self, StartError> {
         let registry = Registry::new(config.metrics_old_names);
         let handle = Handle::new(rules(&config, &registry, None));
+        if let Some(shared) = shared {
+            handle.load().idempotency.share(shared);
+        }
+        let (rest, paths) = watch::channel(Arc::new(rest::table(&config, None)?));
         let backend = Hub::new(backend, hub(&config.hub), handle.clone());
         let kind = backend.health().kind;
-        let reachable = backend.clone();
-        registry.backend(kind, move || reachable.health().reachable)?;
-        let readable = backend.clone();
-        let (rules, old_names) = (handle.clone(), config.metrics_old_names);
-        registry.readings(Box::new(move || {
-            let mut readings = readable.readings();
-            readings.extend(metrics::recovery::readings(&rules.load(), old_names));
-            readings
-        }));
-
-        registry.show_rules(&handle)?;
+        show(&registry, &backend, &handle, config.metrics_old_names)?;
         let load = Arc::clone(&handle.load().load);
         registry.show_load(&load)?;
         let admission = Admission::new(config.limits.handshakes_max);
@@ -155,7 +191,12 @@ impl Gateway {
             opened.push(open::<ipc::UnixSocket, _>(doors::unix_socket(&config.ipc), &parts).await?);
         }
         if config.http.enabled {
-            opened.push(open_http(&config, &parts).await?);
+            let serving = backend.clone();
+            let stand = Stand(Arc::new(move || Standing {
+                connected: serving.health().reachable,
+                time: rfc3339(SystemTime::now()),
+            }));
+            opened.push(open_http(&config, (paths, stand), &parts).await?);
         }
         if config.grpc.enabled {
             let serving = backend.clone();
@@ -188,6 +229,8 @@ impl Gateway {
             };
             admin_task.spawn(admin.serve(Arc::new(status), admin_stop.clone()));
         }
+        let mut watcher_task = JoinSet::new();
+        watcher_task.spawn(watcher::watch(backend.clone(), handle.clone()));
         Ok(Self {
             drain,
             pause: config.drain_pause,
@@ -195,11 +238,13 @@ impl Gateway {
             doors,
             admin: admin_task,
             _watching: watching,
+            watcher: watcher_task,
             close: Closing(Box::pin(async move { backend.close().await })),
             backend: kind,
             addresses,
             web_socket: (config.http.enabled && config.websocket.enabled).then_some(websocket::PATH),
             handle,
+            rest,
             registry,
         })
     }
@@ -227,7 +272,7 @@ impl Gateway {
     /// What reloads the configuration that was read from `sources` as `running`. Once a gateway: its metrics
     /// have one name.
     pub fn reload(&self, sources: config::Sources, running: config::Resolved) -> Result<Reload, MetricError> {
-        Reload::new(sources, running, self.handle.clone(), self.registry.clone())
+        Reload::new(sources, running, (self.handle.clone(), self.rest.clone()), self.registry.clone())
     }
 
     /// Resolves when a door stopped on its own, which none should.
@@ -279,6 +324,7 @@ impl Gateway {
             Err(_) => self.drain.at_work(),
         };
         self.doors.shutdown().await;
+        self.watcher.shutdown().await;
         self.close.0.as_mut().await;
         // Last, so that probes and scrapers see the drain to its end.
         self.admin_stop.cancel();
@@ -297,15 +343,19 @@ pub struct Stopped<H> {
 }
 
 /// Opens the HTTP door, with WebSockets on its port if they are enabled.
-async fn open_http<P: Pipeline>(config: &Config, parts: &Parts<P>) -> Result<Opened, StartError> {
+async fn open_http<P: Pipeline>(
+    config: &Config,
+    rest: doors::Rest,
+    parts: &Parts<P>,
+) -> Result<Opened, StartError> {
     if !config.websocket.enabled {
-        let settings = doors::http(config, http_door::NoMount);
+        let settings = doors::http(config, rest, http_door::NoMount);
         return open::<http_door::HttpDoor, _>(settings, parts).await;
     }
     let meters = Arc::default();
     parts.registry.show_door(websocket::NAME, &meters)?;
     let mount = mount::WebSockets { settings: doors::websocket(config), meters };
-    open::<http_door::HttpDoor<_>, _>(doors::http(config, mount), parts).await
+    open::<http_door::HttpDoor<_>, _>(doors::http(config, rest, mount), parts).await
 }
 
 /// Opens a door: takes its address, makes its meters known, and says how it is served.
@@ -348,6 +398,7 @@ fn rules(config: &Config, registry: &Registry, before: Option<&Rules>) -> Rules 
         streams_max: config.limits.streams_max,
         inbox_prefix: config.nats.inbox_prefix.clone(),
         load: config.limits.load,
+        idempotency: config.idempotency.bounds,
     };
     let kinds = metrics::kinds();
     Rules::new(config.routes.clone(), limits, before, |route| RouteMeters::new(registry, route, &kinds))
@@ -358,6 +409,17 @@ fn circuits(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
     let with_breaker = rules.routes.iter().filter(|route| route.settings.breaker.is_some());
     let states = with_breaker.map(|route| (route.settings.name.clone(), route.circuit.state()));
     let troubled = states.filter(|(_, state)| *state != State::Closed);
+    troubled.map(|(name, state)| (name, state.name().into())).collect()
+}
+
+/// What holds for each route whose responder is under pressure, or was a moment ago.
+fn pressures(rules: &Rules) -> serde_json::Map<String, serde_json::Value> {
+    let now = tokio::time::Instant::now();
+    let states = rules.routes.iter().filter_map(|route| {
+        let settings = route.settings.pressure.as_ref()?;
+        Some((route.settings.name.clone(), route.pressure.look(settings, now).0))
+    });
+    let troubled = states.filter(|(_, state)| *state != pressure::State::Free);
     troubled.map(|(name, state)| (name, state.name().into())).collect()
 }
 
@@ -381,7 +443,7 @@ impl<B: Backend> Status for Shown<B> {
     }
 
     fn ready(&self) -> (bool, serde_json::Value) {
-        let backend = self.backend.health();
+        let (backend, rules) = (self.backend.health(), self.handle.load());
         let draining = self.drain.is_announced();
         let ready = backend.reachable && !draining;
         let message = match (draining, backend.reachable) {
@@ -393,7 +455,8 @@ impl<B: Backend> Status for Shown<B> {
             "message": message,
             "draining": draining,
             "reasons": backend.reasons,
-            "circuits": circuits(&self.handle.load()),
+            "circuits": circuits(&rules),
+            "pressure": pressures(&rules),
             "backend": { "kind": backend.kind, "reachable": backend.reachable, "facts": backend.facts },
         });
         (ready, body)

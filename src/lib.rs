@@ -40,6 +40,7 @@ pub mod permits;
 pub mod pipeline;
 pub mod policies;
 pub mod policy;
+pub mod pressure;
 pub mod profiles;
 pub mod ramp;
 pub mod route;

@@ -9,6 +9,7 @@
 //! beside them where they mean the same today, and one setting turns them off.
 
 mod door;
+pub mod idempotency;
 mod process;
 mod reading;
 pub mod recovery;

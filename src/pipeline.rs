@@ -10,6 +10,7 @@ use tower_service::Service;
 use crate::backend::Backend;
 use crate::backend::cancel::Manner;
 use crate::policies::authorize::Authorize;
+use crate::policies::backpressure::Backpressure;
 use crate::policies::breaker::Breaker;
 use crate::policies::concurrency::Concurrency;
 use crate::policies::measure::Measure;
@@ -22,6 +23,7 @@ use crate::route::Call;
 use crate::rules::Handle;
 use crate::services::deadline::DeadlineLayer;
 use crate::services::envelope::EnvelopeLayer;
+use crate::services::idempotency::IdempotencyLayer;
 use crate::services::retry::RetryLayer;
 
 /// The pipeline in front of `backend`, under the rules that `handle` has.
@@ -39,8 +41,12 @@ pub fn pipeline<B: Backend>(handle: Handle, backend: B) -> impl Pipeline {
         .layer(Enforce(RateLimit))
         // Before anything is held for it: while memory is short, new work only makes it shorter.
         .layer(Enforce(Overload))
+        // What a responder said that it will not take now; before a permit is taken for it.
+        .layer(Enforce(Backpressure))
         // A permit is the scarcest thing: refuse, never queue. Calls and streams from separate pools.
         .layer(Enforce(Concurrency))
+        // One execution a key, with all its attempts; a twin waits for its end, and holds a permit meanwhile.
+        .layer(IdempotencyLayer)
         // Outside of the breaker and the deadline: each attempt is judged and timed for itself.
         .layer(RetryLayer)
         // A circuit a route, which sees every attempt, so that a hung backend opens it.
@@ -76,7 +82,7 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let rules = self.handle.load();
         let route = rules.routes.resolve(&mut request);
-        self.stack.call(Call { request, route, rules, attempt_due: None })
+        self.stack.call(Call { request, route, rules, attempt_due: None, sent_once: false })
     }
 }
 
@@ -94,7 +100,12 @@ impl<B: Backend> Service<Call> for Carry<B> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let manner = Manner { cancel_subject: call.route.settings.cancel_subject.clone() };
+        let settings = &call.route.settings;
+        let manner = Manner {
+            cancel_subject: settings.cancel_subject.clone(),
+            replies: settings.replies,
+            skips_acknowledgements: settings.profile.skips_acknowledgements(),
+        };
         self.0.call_as(call.request, manner)
     }
 }

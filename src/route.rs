@@ -14,12 +14,15 @@ use contract::{
 use tokio::time::Instant;
 
 use crate::adaptive::{AdaptiveLimit, AdaptiveSettings};
+use crate::backend::replies::ReplyBounds;
 use crate::circuit::{Circuit, CircuitSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::Bucket;
-use crate::profiles::Profile;
+use crate::pressure::{Pressure, PressureSettings};
+use crate::profiles::{Profile, beamline_results};
 use crate::rules::Rules;
+use crate::services::idempotency::{self, IdempotencySettings};
 use crate::services::retry::{Budget, RetrySettings};
 
 /// A request on its way, with the route it takes and the rules in force when it arrived.
@@ -33,6 +36,8 @@ pub struct Call {
     pub rules: Arc<Rules>,
     /// Of an attempt with a time of its own: when it has had all of it. The request's deadline may come before.
     pub attempt_due: Option<Instant>,
+    /// Whether it is not sent again once it may have happened, whatever its peer says: it has an idempotency key.
+    pub sent_once: bool,
 }
 
 impl Call {
@@ -63,6 +68,8 @@ pub struct RouteSettings {
     pub subject: Option<Subject>,
     /// Where a responder is told that its request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
+    /// Why its requests are not served: they are answered `unsupported` with this text.
+    pub refuse: Option<Arc<str>>,
     /// What may be done with it.
     pub operations: Vec<Operation>,
     /// Who may use it.
@@ -81,14 +88,20 @@ pub struct RouteSettings {
     pub streams_max: Option<usize>,
     /// What bounds the queue of each of its streams, and what happens when it is full.
     pub queue: QueueBounds,
+    /// How many messages may answer a request of it, and how; `None` is one.
+    pub replies: Option<ReplyBounds>,
     /// Header names a peer may pass on; `*` stands for any that is not reserved.
     pub headers: Vec<String>,
     /// When its circuit opens; `None` is never.
     pub breaker: Option<CircuitSettings>,
     /// How idempotent requests are tried again; `None` is not at all.
     pub retry: Option<RetrySettings>,
+    /// How long requests with a key are executed once only; `None` is that keys mean nothing.
+    pub idempotency: Option<IdempotencySettings>,
     /// How `calls_max` follows the latency; `None` is that it is fixed.
     pub adaptive: Option<AdaptiveSettings>,
+    /// Where its responder is asked for its pressure, and what is made of it; `None` is not at all.
+    pub pressure: Option<PressureSettings>,
     /// What stands between its clients and its responder.
     pub profile: Profile,
 }
@@ -156,6 +169,10 @@ pub struct Route {
     pub retries: Arc<Budget>,
     /// The limit that follows the latency, kept across reloads.
     pub adaptive: Arc<AdaptiveLimit>,
+    /// What is known of its responder's pressure, kept across reloads.
+    pub pressure: Arc<Pressure>,
+    /// What became of workers' results on its streams, kept across reloads.
+    pub results: Arc<beamline_results::Tally>,
     /// Whether all its requests go to one subject, whatever a peer names.
     pub has_one_subject: bool,
     /// Counters and histograms, looked up once.
@@ -181,6 +198,8 @@ impl Route {
             circuit: before.map_or_else(Arc::default, |route| Arc::clone(&route.circuit)),
             retries,
             adaptive,
+            results: before.map_or_else(Arc::default, |route| Arc::clone(&route.results)),
+            pressure: before.map_or_else(Arc::default, |route| Arc::clone(&route.pressure)),
             has_one_subject: settings.subject.is_some() || one_pattern,
             bucket: before.map_or_else(Arc::default, |route| Arc::clone(&route.bucket)),
             calls: permits(before.map(|route| &route.calls), calls_max),
@@ -199,6 +218,12 @@ impl Route {
     /// Whether the operation may be done with it.
     pub fn offers(&self, operation: Operation) -> bool {
         self.settings.operations.contains(&operation)
+    }
+
+    /// Whether this header of a peer gets past the validation: what it may pass on, and what a rule reads.
+    pub fn takes(&self, header: &str) -> bool {
+        self.passes(header)
+            || self.settings.idempotency.is_some() && header.eq_ignore_ascii_case(idempotency::HEADER)
     }
 
     /// Whether a peer may pass this header on. Reserved names never pass, whatever the route says.
@@ -300,6 +325,7 @@ fn no_route() -> RouteSettings {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: Vec::new(),
         allow: Vec::new(),
         timeout: Duration::ZERO,
@@ -309,10 +335,13 @@ fn no_route() -> RouteSettings {
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1, bytes_max: 0 },
+        replies: None,
         headers: Vec::new(),
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
+        pressure: None,
         profile: Profile::Raw,
     }
 }

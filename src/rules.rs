@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::load::{Load, LoadSettings};
 use crate::metrics::RouteMeters;
 use crate::permits::Permits;
 use crate::policies::rate_limit::{Bucket, Peers};
 use crate::route::{Rate, RouteSettings, RouteTable};
+use crate::services::idempotency::{Bounds, Entries};
 
 /// The rules in force, with the state that belongs to them.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct Rules {
     pub streams: Arc<Permits>,
     /// The load of the whole gateway, kept across reloads.
     pub load: Arc<Load>,
+    /// Requests with keys over all routes, kept across reloads.
+    pub idempotency: Arc<Entries>,
 }
 
 /// Limits over all routes.
@@ -51,6 +55,8 @@ pub struct Limits {
     pub inbox_prefix: String,
     /// Memory, and the slow start after a trouble.
     pub load: LoadSettings,
+    /// What is kept of requests with keys.
+    pub idempotency: Bounds,
 }
 
 impl Rules {
@@ -69,12 +75,14 @@ impl Rules {
             calls: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.calls)),
             streams: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.streams)),
             load: before.map_or_else(|| Arc::new(Load::new(&limits.load)), |rules| Arc::clone(&rules.load)),
+            idempotency: before.map_or_else(Arc::default, |rules| Arc::clone(&rules.idempotency)),
             limits,
         };
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
         rules.load.memory.set_marks(rules.limits.load.marks);
+        rules.idempotency.set_bounds(rules.limits.idempotency);
         rules
     }
 
@@ -90,22 +98,34 @@ impl Rules {
 
 /// The one handle to the rules in force. Cloning shares it.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<ArcSwap<Rules>>);
+pub struct Handle(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    rules: ArcSwap<Rules>,
+    swapped: watch::Sender<()>,
+}
 
 impl Handle {
     /// A handle to `rules`.
     pub fn new(rules: Rules) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(rules)))
+        Self(Arc::new(InForce { rules: ArcSwap::from_pointee(rules), swapped: watch::Sender::new(()) }))
     }
 
     /// The rules in force now.
     pub fn load(&self) -> Arc<Rules> {
-        self.0.load_full()
+        self.0.rules.load_full()
     }
 
     /// Puts other rules in force; requests under way keep theirs.
     pub fn swap(&self, rules: Rules) {
-        self.0.store(Arc::new(rules));
+        self.0.rules.store(Arc::new(rules));
+        self.0.swapped.send_replace(());
+    }
+
+    /// Tells of each swap from now on; several may be told as one.
+    pub fn swaps(&self) -> watch::Receiver<()> {
+        self.0.swapped.subscribe()
     }
 }
 

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use contract::{
     Headers, Identity, Method, Operation, Origin, Pattern, PeerAddress, QueueBounds, QueuePolicy, Request,
-    Target, TraceContext, UnixPeer,
+    Subject, Target, TraceContext, UnixPeer,
 };
 use tokio::time::Instant;
 
 use crate::load::LoadSettings;
 use crate::metrics::{Registry, RouteMeters};
+use crate::pressure::PressureSettings;
 use crate::route::{Call, Principal, RouteSettings};
 use crate::rules::{Limits, Rules};
+use crate::services::idempotency::Bounds;
 
 /// The origin of an identity, by the Unix-socket door.
 pub(crate) fn origin(identity: Identity) -> Arc<Origin> {
@@ -32,6 +34,7 @@ pub(crate) fn request(target: Target) -> Request {
         deadline: received + Duration::from_secs(10),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: origin(identity),
@@ -46,6 +49,7 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: Operation::ALL.to_vec(),
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(30),
@@ -55,11 +59,28 @@ pub(crate) fn route_settings(name: &str, patterns: &[&'static str]) -> RouteSett
         calls_max: None,
         streams_max: None,
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 1024, bytes_max: 8 << 20 },
+        replies: None,
         headers: vec!["*".to_owned()],
         breaker: None,
         retry: None,
+        idempotency: None,
         adaptive: None,
+        pressure: None,
         profile: crate::profiles::Profile::Raw,
+    }
+}
+
+/// A responder that is asked every two seconds and believed for ten.
+pub(crate) fn pressure_settings() -> PressureSettings {
+    PressureSettings {
+        subject: Subject::from_static("status"),
+        interval: Duration::from_secs(2),
+        absent_interval: Duration::from_mins(1),
+        timeout: Duration::from_secs(1),
+        believed: Duration::from_secs(10),
+        warning_percent: 50,
+        retry_after_max: Duration::from_mins(1),
+        recovery: Duration::from_secs(4),
     }
 }
 
@@ -74,6 +95,7 @@ pub(crate) fn limits() -> Limits {
         streams_max: 1024,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -82,7 +104,7 @@ pub(crate) fn call_with(routes: Vec<RouteSettings>, limits: Limits, target: Targ
     let rules = Arc::new(Rules::new(routes, limits, None, meters));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    Call { request, route, rules, attempt_due: None }
+    Call { request, route, rules, attempt_due: None, sent_once: false }
 }
 
 /// A call on a route that offers everything.
@@ -102,7 +124,7 @@ pub(crate) fn measured_call(target: Target) -> (Registry, Call) {
     let rules = Arc::new(Rules::new(routes, limits(), None, |route| meters_of(&registry, route)));
     let mut request = request(target);
     let route = rules.routes.resolve(&mut request);
-    (registry, Call { request, route, rules, attempt_due: None })
+    (registry, Call { request, route, rules, attempt_due: None, sent_once: false })
 }
 
 fn registry() -> Registry {

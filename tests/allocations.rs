@@ -20,9 +20,11 @@ use ipc_gateway::circuit::CircuitSettings;
 use ipc_gateway::load::LoadSettings;
 use ipc_gateway::metrics::{Registry, RouteMeters, kinds};
 use ipc_gateway::pipeline::pipeline;
+use ipc_gateway::pressure::{News, PressureSettings};
 use ipc_gateway::profiles::Profile;
 use ipc_gateway::route::{Principal, Rate, RouteSettings};
 use ipc_gateway::rules::{Handle, Limits, Rules};
+use ipc_gateway::services::idempotency::{Bounds, IdempotencySettings};
 use ipc_gateway::services::retry::RetrySettings;
 use tokio::time::Instant;
 
@@ -92,6 +94,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         message_types: Vec::new(),
         subject: None,
         cancel_subject: None,
+        refuse: None,
         operations: vec![Operation::Request, Operation::Publish],
         allow: vec![Principal::Local],
         timeout: Duration::from_secs(5),
@@ -102,6 +105,7 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
         streams_max: Some(100),
         queue: QueueBounds { policy: QueuePolicy::DropOldest, messages_max: 100, bytes_max: 1 << 20 },
         headers: vec!["X-Tenant".to_owned()],
+        replies: None,
         profile: Profile::Raw,
         breaker: Some(CircuitSettings {
             window: Duration::from_secs(10),
@@ -112,6 +116,10 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             slow_percent: 80,
             open: Duration::from_secs(5),
             probes: 3,
+        }),
+        idempotency: Some(IdempotencySettings {
+            window: Duration::from_mins(10),
+            default_tenant: "default_tenant".into(),
         }),
         retry: Some(RetrySettings {
             attempts_max: 2,
@@ -128,6 +136,16 @@ fn route(name: &str, pattern: &'static str) -> RouteSettings {
             tolerance_percent: 150,
             window: Duration::from_millis(10),
         }),
+        pressure: Some(PressureSettings {
+            subject: Subject::from_static("status"),
+            interval: Duration::from_secs(1),
+            absent_interval: Duration::from_mins(1),
+            timeout: Duration::from_secs(1),
+            believed: Duration::from_hours(1),
+            warning_percent: 50,
+            retry_after_max: Duration::from_mins(1),
+            recovery: Duration::from_secs(1),
+        }),
     }
 }
 
@@ -142,6 +160,7 @@ fn limits() -> Limits {
         streams_max: 100,
         inbox_prefix: "_INBOX".to_owned(),
         load: LoadSettings::default(),
+        idempotency: Bounds { entries_max: 1024, bytes_max: 1 << 20 },
     }
 }
 
@@ -167,6 +186,7 @@ fn request(target: &Target, origin: &Arc<Origin>, payload: &'static [u8]) -> Req
         deadline: received + Duration::from_secs(30),
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::clone(origin),
@@ -259,6 +279,22 @@ fn an_open_circuit_refuses_without_an_allocation() {
     send(&mut pipeline, request(&ask("orders.new"), &origin(), b"{}"));
     let kind = Some(Kind::CircuitOpen);
     assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", kind), 0);
+}
+
+#[test]
+fn a_responder_under_pressure_costs_no_allocation() {
+    let handle = handle(vec![route("orders", "orders.>")], limits());
+    let hear = |news| {
+        let rules = handle.load();
+        let route = rules.routes.iter().next().unwrap();
+        route.pressure.hear(route.settings.pressure.as_ref().unwrap(), Instant::now(), news);
+    };
+    let mut pipeline = pipeline(handle.clone(), Immediate);
+    let active = News::Active { retry_after: Duration::from_secs(1) };
+    for (news, expected) in [(News::Warning, None), (active, Some(Kind::Overloaded))] {
+        hear(news);
+        assert_eq!(allocations(&mut pipeline, &ask("orders.new"), b"{}", expected), 0, "{news:?}");
+    }
 }
 
 #[test]

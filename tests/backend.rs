@@ -7,6 +7,8 @@
 
 #[path = "backend/cases.rs"]
 mod cases;
+#[path = "backend/streamed.rs"]
+mod streamed;
 #[path = "backend/suite.rs"]
 mod suite;
 

@@ -3,8 +3,9 @@
 //! A block marked ```` ```sh run ```` is given to a shell beside a gateway of its own, whose addresses stand in for
 //! the default ones; a ```` ```text output ```` block behind it is what the shell must print, where `…` stands for
 //! anything within a line. A ```` ```hex frame ```` block is a conversation on one connection: lines of `>` are
-//! sent, each line of `<` is one frame that must come, where `..` stands for any byte and `…` for any rest. All
-//! other blocks are for reading.
+//! sent, each line of `<` is one frame that must come, where `..` stands for any byte and `…` for any rest. A
+//! ```` ```toml config ```` block is the file of the gateways that the examples behind it have. All other blocks are for
+//! reading.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use blocks::{Example, examples};
 use client::Client;
-use gateway::{Gateway, PATIENCE};
+use gateway::{Gateway, PATIENCE, Start};
 
 /// What the pages write for the addresses.
 const SOCKET: &str = "/tmp/beamline-gateway.sock";
@@ -46,9 +47,18 @@ fn run_page(name: &str, text: &str) -> (Vec<String>, usize) {
         Ok(examples) => examples,
         Err((line, what)) => return (vec![format!("{name}:{line}: {what}")], 0),
     };
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("page.toml");
     let wrong = examples.iter().filter_map(|(line, example)| {
-        let gateway = Gateway::start();
+        if let Example::Configuration { text } = example {
+            fs::write(&file, text).unwrap();
+            return None;
+        }
+        let with_file = |start: Start| start.environment("IPC_GATEWAY_CONFIG", file.to_str().unwrap());
+        let start = Gateway::with();
+        let gateway = if file.exists() { with_file(start).gateway() } else { start.gateway() };
         let outcome = match example {
+            Example::Configuration { .. } => Ok(()),
             Example::Shell { script, output } => run_shell(&gateway, script, output.as_deref()),
             Example::Frames { said } => run_frames(&gateway, said),
         };

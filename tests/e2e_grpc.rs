@@ -13,11 +13,18 @@ mod calls;
 mod floods;
 #[path = "fixtures/grpc_python.rs"]
 mod grpc_python;
+#[path = "e2e_grpc/health.rs"]
+mod health;
 #[path = "e2e_grpc/load.rs"]
 mod load;
+#[path = "fixtures/nats_server.rs"]
+#[expect(dead_code, reason = "each test program uses a part of it")]
+mod nats_server;
 #[path = "e2e_grpc/running.rs"]
 mod running;
 #[path = "e2e_grpc/stock.rs"]
 mod stock;
+#[path = "e2e_grpc/takers.rs"]
+mod takers;
 #[path = "e2e_grpc/web.rs"]
 mod web;

@@ -23,5 +23,7 @@ mod mounted;
 mod parts;
 #[path = "e2e_http/requests.rs"]
 mod requests;
+#[path = "e2e_http/rest.rs"]
+mod rest;
 #[path = "e2e_http/sites.rs"]
 mod sites;

@@ -28,19 +28,31 @@ mod proxy;
 
 #[path = "e2e_nats/answers.rs"]
 mod answers;
+#[path = "e2e_nats/beamline_http.rs"]
+mod beamline_http;
 #[path = "e2e_nats/cancels.rs"]
 mod cancels;
 #[path = "e2e_nats/circuits.rs"]
 mod circuits;
 #[path = "e2e_nats/faults.rs"]
 mod faults;
+#[path = "e2e_nats/idempotency.rs"]
+mod idempotency;
 #[path = "e2e_nats/outages.rs"]
 mod outages;
+#[path = "e2e_nats/pressure.rs"]
+mod pressure;
 #[path = "e2e_nats/reload.rs"]
 mod reload;
+#[path = "e2e_nats/results.rs"]
+mod results;
 #[path = "e2e_nats/router.rs"]
 mod router;
 #[path = "e2e_nats/secrets.rs"]
 mod secrets;
+#[path = "e2e_nats/shared_keys.rs"]
+mod shared_keys;
 #[path = "e2e_nats/standstill.rs"]
 mod standstill;
+#[path = "e2e_nats/streamed.rs"]
+mod streamed;

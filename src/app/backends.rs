@@ -1,7 +1,10 @@
 //! From the configuration to the backends' own settings.
 
+use std::time::Duration;
+
 use crate::backend::{embedded, nats};
 use crate::config::{self, Config};
+use crate::services::idempotency::Shared;
 
 /// The embedded broker's.
 pub(super) fn embedded(config: &config::Embedded) -> embedded::Settings {
@@ -55,4 +58,20 @@ pub(crate) fn nats(config: &Config) -> Result<nats::Settings, nats::OpenErrors> 
         },
         ..nats::Settings::default()
     })
+}
+
+/// The longest window there is, for routes that a reload brings.
+const WINDOW_MAX: Duration = Duration::from_hours(24);
+
+/// What idempotency keys are shared by; `None` if they are not. Values are kept as long as a route may ask for them.
+pub(super) fn shared(config: &Config, backend: &nats::Nats) -> Option<Shared> {
+    let bucket = config.idempotency.bucket.as_ref()?;
+    let windows = config.routes.iter().filter_map(|route| route.idempotency.as_ref()).map(|keys| keys.window);
+    let settings = nats::BucketSettings {
+        name: bucket.name.clone(),
+        bytes_max: bucket.bytes_max,
+        replicas: bucket.replicas,
+        age_max: windows.max().unwrap_or(WINDOW_MAX),
+    };
+    Some(Shared::new(backend.bucket(settings), bucket.sharing))
 }

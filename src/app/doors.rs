@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use wire::site::Site;
 
 use crate::config::{self, Config};
@@ -25,8 +26,11 @@ pub(super) fn unix_socket(config: &config::Ipc) -> ipc::Settings {
     }
 }
 
+/// The configured routes in force, and what tells how the gateway stands.
+pub(super) type Rest = (watch::Receiver<Arc<http_door::rest::Table>>, http_door::rest::Stand);
+
 /// The HTTP door's.
-pub(super) fn http<M>(config: &Config, mount: M) -> http_door::Settings<M> {
+pub(super) fn http<M>(config: &Config, (rest, stand): Rest, mount: M) -> http_door::Settings<M> {
     let settings = config.http.clone();
     http_door::Settings {
         address: settings.address,
@@ -46,6 +50,8 @@ pub(super) fn http<M>(config: &Config, mount: M) -> http_door::Settings<M> {
         request_headers: settings.request_headers,
         response_headers: settings.response_headers,
         gzip: settings.gzip,
+        rest,
+        stand,
         holder: |address| tcp_holder(address).map(|holder| holder.to_string()),
         mount,
     }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http_door::rest::Table;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -23,6 +25,7 @@ pub struct Reload {
     sources: Sources,
     running: Resolved,
     handle: Handle,
+    rest: watch::Sender<Arc<Table>>,
     registry: Registry,
     ended: Arc<Ended>,
     seen: Option<Seen>,
@@ -61,7 +64,7 @@ impl Reload {
     pub(super) fn new(
         sources: Sources,
         running: Resolved,
-        handle: Handle,
+        (handle, rest): (Handle, watch::Sender<Arc<Table>>),
         registry: Registry,
     ) -> Result<Self, MetricError> {
         let ended = Arc::new(Ended {
@@ -72,7 +75,7 @@ impl Reload {
         });
         show(&registry, &ended)?;
         let seen = Seen::look(&sources);
-        Ok(Self { sources, running, handle, registry, ended, seen })
+        Ok(Self { sources, running, handle, rest, registry, ended, seen })
     }
 
     /// Resolves when the configuration file is another one than at the last reload. Looks every `pause`; never
@@ -98,13 +101,17 @@ impl Reload {
         let read = spawn_blocking(move || {
             // Before the file is read: a change in between is then seen at the next look.
             let seen = Seen::look(&sources);
-            (seen, Config::reload(&sources, &running))
+            let reloaded = Config::reload(&sources, &running).and_then(|reloaded| {
+                let table = super::rest::table(&reloaded.config, Some(&reloaded.resolved))?;
+                Ok((reloaded, table))
+            });
+            (seen, reloaded)
         });
         let Ok((seen, outcome)) = read.await else { return self.end(false) };
         self.seen = seen;
         match outcome {
-            Ok(reloaded) => {
-                self.put_in_force(reloaded, why);
+            Ok((reloaded, table)) => {
+                self.put_in_force(reloaded, table, why);
                 self.end(true);
             }
             Err(problems) => {
@@ -114,9 +121,10 @@ impl Reload {
         }
     }
 
-    fn put_in_force(&mut self, reloaded: Reloaded, why: &'static str) {
+    fn put_in_force(&mut self, reloaded: Reloaded, table: Table, why: &'static str) {
         let before = self.handle.load();
         self.handle.swap(super::rules(&reloaded.config, &self.registry, Some(&before)));
+        self.rest.send_replace(Arc::new(table));
         self.running = reloaded.resolved;
         for warning in &reloaded.warnings {
             tracing::warn!("{warning}");

@@ -9,6 +9,7 @@ use contract::{Request, Subject, TraceContext};
 use tokio::time::Instant;
 
 use super::outgoing::{REQUEST_ID, RequestId, TRACEPARENT};
+use super::replies::ReplyBounds;
 
 /// Why the request was given up: [`Reason`] in words.
 pub const CANCEL: &str = "Ipc-Gateway-Cancel";
@@ -18,6 +19,13 @@ pub const CANCEL: &str = "Ipc-Gateway-Cancel";
 pub struct Manner {
     /// Where to tell that a request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
+    /// How many messages may answer; `None` is one.
+    pub replies: Option<ReplyBounds>,
+    /// Whether a JetStream acknowledgement of the request is no answer to it ([`incoming::is_acknowledgement`]):
+    /// it is counted, and the wait goes on.
+    ///
+    /// [`incoming::is_acknowledgement`]: super::incoming::is_acknowledgement
+    pub skips_acknowledgements: bool,
 }
 
 /// Why a request was given up.
@@ -25,8 +33,12 @@ pub struct Manner {
 pub enum Reason {
     /// Its peer took it back, or went.
     Cancelled,
-    /// Its time was over, or that of this attempt.
+    /// Its time was over, or that of this attempt, or that of an answer of many messages.
     TimedOut,
+    /// Its answer has more messages or bytes than its route allows.
+    OverLimit,
+    /// Its peer reads the answer more slowly than it comes.
+    SlowConsumer,
 }
 
 impl Reason {
@@ -35,6 +47,8 @@ impl Reason {
         match self {
             Self::Cancelled => "cancelled",
             Self::TimedOut => "timed_out",
+            Self::OverLimit => "over_limit",
+            Self::SlowConsumer => "slow_consumer",
         }
     }
 }
@@ -47,17 +61,27 @@ pub struct Cancel {
     id: RequestId,
     trace: TraceContext,
     deadline: Instant,
+    /// Why, if that does not depend on the time.
+    because: Option<Reason>,
 }
 
 impl Cancel {
     /// Of a request that goes out under the name `id`; `None` if its route does not ask for it.
     pub fn of(request: &Request, id: RequestId, manner: Manner) -> Option<Self> {
         let subject = manner.cancel_subject?;
-        Some(Self { subject, id, trace: request.trace.clone(), deadline: request.deadline })
+        Some(Self { subject, id, trace: request.trace.clone(), deadline: request.deadline, because: None })
+    }
+
+    /// Gives the reason, which otherwise is the clock's to say.
+    pub fn because(&mut self, reason: Reason) {
+        self.because = Some(reason);
     }
 
     /// Why it is given up, if that is now.
     pub fn reason(&self) -> Reason {
+        if let Some(reason) = self.because {
+            return reason;
+        }
         if Instant::now() < self.deadline { Reason::Cancelled } else { Reason::TimedOut }
     }
 

@@ -18,6 +18,7 @@ pub mod embedded;
 pub mod incoming;
 pub mod nats;
 pub mod outgoing;
+pub mod replies;
 
 /// Carries requests out.
 ///
@@ -27,6 +28,11 @@ pub mod outgoing;
 /// - `Request` answers exactly one [`Reply::Message`], or `no_responders` at once when nobody listens,
 ///   `unavailable` at once when there is no connection, `too_large` before anything is sent, `failed` when
 ///   the responder's headers say that its answer is an error.
+/// - An acknowledgement of a JetStream stream is no answer where [`Manner::skips_acknowledgements`] says so.
+/// - With [`Manner::replies`] a `Request` may be answered by [`Reply::Stream`] instead, if its first message says that
+///   further ones follow. It ends with the last one, with `failed` if a message of it is an error, `too_large` over
+///   the bounds, `timed_out` after silence, `slow_consumer`, or `unavailable` when the connection is lost; it has no
+///   gaps, and the outcome of all but `failed` is unknown. Dropped or cut off, it is told of as below.
 /// - `Subscribe` answers [`Reply::Stream`] once the subscription is in force. A bounded queue stands between
 ///   the backend and the stream's reader; what does not fit is told as a gap with its count.
 /// - No message on a reserved subject ([`contract::Subject::is_reserved`]) is ever delivered.

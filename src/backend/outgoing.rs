@@ -170,6 +170,7 @@ mod tests {
             deadline: received + Duration::from_secs(5),
             idempotent: false,
             ordered: false,
+            parts: false,
             queue: None,
             trace: TraceContext::start(),
             origin: Arc::new(Origin { door: "unix", identity, address: PeerAddress::Unix, connection: 1 }),

@@ -43,7 +43,7 @@ impl Dialect for NatsCore {
                     out.extend_from_slice(piece);
                 }
             }
-            Say::Request(_) | Say::Unsubscribe | Say::Ping => {
+            Say::Request(_) | Say::Unsubscribe | Say::Cancel | Say::Ping => {
                 return Err(Failure::new(Kind::Unsupported, "this measures publishes and subscriptions"));
             }
         }

@@ -172,7 +172,8 @@ fn gateway(program: &Path, folder: &Path, url: &str, subject: &str, grpc: Socket
     command
         .env_clear()
         .env("ROUTER_DECIDE_SUBJECT", subject)
-        .env("IPC_GATEWAY__ROUTES__DECIDE__PROFILE", "raw");
+        .env("IPC_GATEWAY__ROUTES__DECIDE__PROFILE", "raw")
+        .env("IPC_GATEWAY__ROUTES__DECIDE__CALLS_MAX", "0");
     command.arg("run");
     command.arg("--config").arg(folder.join("gateway.toml"));
     command.arg("--socket").arg(socket(folder)).args(["--nats-url", url, "--admin-port", "0"]);

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use crate::app::backends;
+use crate::app::{backends, rest};
 use crate::backend::nats;
 use crate::config::{Backend, Config, Loaded, MissingFiles, Problem, Problems, Sources};
 
@@ -25,7 +25,10 @@ pub fn check(mut sources: Sources, strict: bool, out: &mut dyn Write) -> io::Res
             return Ok(BAD);
         }
     };
-    let problems = problems_of_nats(&loaded, strict);
+    let mut problems = problems_of_nats(&loaded, strict);
+    if let Err(of_paths) = rest::check(&loaded) {
+        problems.extend(of_paths.0);
+    }
     if !problems.is_empty() {
         writeln!(out, "{}", Problems(problems))?;
         return Ok(BAD);

@@ -9,7 +9,7 @@ use super::console::Console;
 use super::signals::Signals;
 use super::{code, span};
 use crate::backend::nats::responder::{self, Subjects};
-use crate::demo_router::{self, Behaviour, DemoRouter, PRESSURES};
+use crate::demo_router::{self, Behaviour, DemoRouter, PRESSURES, RESULTS};
 
 /// What was typed.
 #[derive(Args, Debug)]
@@ -17,6 +17,9 @@ pub(super) struct Arguments {
     /// The NATS servers, with commas between.
     #[arg(long, value_name = "URLS")]
     nats: String,
+    /// How long a server that is not there is tried again.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = span::parse)]
+    connect_timeout: std::time::Duration,
     /// What it does with decide requests: answer, slow, late (after the deadline), silent, double, fail, crash.
     #[arg(long, value_name = "MODE", default_value = "answer")]
     mode: String,
@@ -35,6 +38,9 @@ pub(super) struct Arguments {
     /// What it says of when to come back under pressure, in seconds.
     #[arg(long, value_name = "N", default_value_t = 30)]
     retry_after: u64,
+    /// Have workers report what was decided, in this shape: none, flat, envelope, both (a duplicate of each).
+    #[arg(long, value_name = "SHAPE", value_parser = shape, default_value = "none")]
+    results: &'static str,
     /// The subject of decide requests.
     #[arg(long, value_name = "SUBJECT", default_value = demo_router::DECIDE)]
     subject: String,
@@ -47,8 +53,16 @@ pub(super) struct Arguments {
 }
 
 fn pressure(text: &str) -> Result<&'static str, String> {
-    let known = PRESSURES.iter().copied().find(|known| *known == text);
-    known.ok_or_else(|| format!("expected one of {}", PRESSURES.join(", ")))
+    one_of(PRESSURES, text)
+}
+
+fn shape(text: &str) -> Result<&'static str, String> {
+    one_of(RESULTS, text)
+}
+
+fn one_of(words: &[&'static str], text: &str) -> Result<&'static str, String> {
+    let known = words.iter().copied().find(|known| *known == text);
+    known.ok_or_else(|| format!("expected one of {}", words.join(", ")))
 }
 
 /// Answers until a signal ends it. Returns the exit code.
@@ -71,6 +85,7 @@ pub(super) fn demo_router(arguments: &Arguments, console: &mut Console<'_>) -> i
         decide: arguments.subject.clone(),
         pressure: arguments.backpressure.unwrap_or("inactive"),
         retry_after_seconds: arguments.retry_after,
+        results: arguments.results,
         keys_max: arguments.keys_max,
     }));
     let mut shared = vec![arguments.subject.clone(), demo_router::ADMIN.to_owned()];
@@ -85,7 +100,7 @@ pub(super) fn demo_router(arguments: &Arguments, console: &mut Console<'_>) -> i
         let mut told = Ok(());
         let ready = || told = writeln!(out, "demo router answers on {subject}").and_then(|()| out.flush());
         let ended = tokio::select! {
-            ended = responder::serve(&arguments.nats, subjects, router, ready) => ended,
+            ended = responder::serve(&arguments.nats, arguments.connect_timeout, subjects, router, ready) => ended,
             _ = signals.next() => Ok(()),
         };
         told.map(|()| ended)

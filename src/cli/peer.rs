@@ -67,7 +67,7 @@ impl Peer {
             Say::Request(Call { timeout, .. })
             | Say::Publish(Call { timeout, .. })
             | Say::Subscribe(Call { timeout, .. }) => *timeout,
-            Say::Unsubscribe | Say::Ping => Some(Duration::ZERO),
+            Say::Unsubscribe | Say::Cancel | Say::Ping => Some(Duration::ZERO),
         };
         let limit = wish.unwrap_or(self.timeout_max).min(self.timeout_max) + PATIENCE;
         self.within(Instant::now() + limit, id).await

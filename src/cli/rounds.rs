@@ -69,10 +69,14 @@ impl Rounds {
     /// Prints what came, and says what exit code it stands for.
     fn told(&self, came: &Came, took: Duration, console: &mut Console<'_>) -> io::Result<u8> {
         let elapsed_ms = milliseconds(took);
-        let apart = console.out_is_terminal || self.count > 1;
+        let is_part = matches!(came, Came::What(What::Reply { more: true, .. }));
+        let apart = console.out_is_terminal || self.count > 1 || is_part;
         match came {
             Came::What(What::Reply { headers, payload, .. }) if self.json => {
                 let mut members = json!({"ok": true, "elapsed_ms": elapsed_ms});
+                if is_part {
+                    members["more"] = true.into();
+                }
                 if !headers.is_empty() {
                     members["headers"] = headers_json(headers);
                 }
@@ -87,7 +91,8 @@ impl Rounds {
                 let line = format!("pong from {address} in {}\n", span::format(took));
                 console.payload(line.as_bytes(), false)?;
             }
-            Came::What(What::Accepted | What::End) => {
+            Came::What(What::End) => {}
+            Came::What(What::Accepted) => {
                 if console.complaints_are_seen && self.count == 1 {
                     console.note("accepted: handed to a live connection")?;
                 }
@@ -134,6 +139,7 @@ pub(super) fn sentence(failure: &Failure, say: &Say, via: Via, whereabouts: &Whe
         Say::Publish(call) => format!("publish {}", call.subject),
         Say::Subscribe(call) => format!("subscribe {}", call.subject),
         Say::Unsubscribe => "unsubscribe".to_owned(),
+        Say::Cancel => "cancel".to_owned(),
         Say::Ping => "ping".to_owned(),
     };
     let code = failure.backend_code.as_ref().map_or_else(String::new, |code| format!(" [{code}]"));

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::code;
 use super::signals::Signals;
-use crate::app::Gateway;
+use crate::app::{Gateway, rest};
 use crate::config::{Config, Loaded, Sources};
 use crate::{limits, telemetry};
 
@@ -21,6 +21,10 @@ pub fn run(sources: &Sources, out: &mut dyn Write, complaints: &mut dyn Write) -
             return Ok(code::USAGE);
         }
     };
+    if let Err(problems) = rest::check(&loaded) {
+        writeln!(complaints, "{problems}")?;
+        return Ok(code::USAGE);
+    }
     if let Err(error) = telemetry::init(&loaded.config.log) {
         writeln!(complaints, "ipc-gateway: {error}")?;
         return Ok(code::USAGE);

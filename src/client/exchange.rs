@@ -72,6 +72,9 @@ impl Asked {
                 (Means::Accepted, Method::GET, path("/v1/subscribe?pattern=", call), Some(call))
             }
             Say::Ping => (Means::Pong, Method::GET, "/".to_owned(), None),
+            Say::Cancel => {
+                return Err(Failure::unsupported("HTTP takes a request back by closing its connection"));
+            }
             Say::Unsubscribe => return Err(Failure::unsupported("there is no such subscription")),
         };
         let payload = call.map(|call| call.payload.clone()).unwrap_or_default();

@@ -9,7 +9,7 @@ use contract::{Headers, Kind};
 use grpc::client::{Over, Session, delivery};
 use grpc::proto::session_request::What as Saying;
 use grpc::proto::{
-    Error, Header, Outcome, SessionPing, SessionQuestion, SessionRequest, SessionSubscription,
+    Error, Header, Outcome, SessionCancel, SessionPing, SessionQuestion, SessionRequest, SessionSubscription,
     SessionUnsubscribe,
 };
 use grpc::shared::Told;
@@ -47,6 +47,7 @@ impl Line for Sessions {
                 Saying::Subscribe(SessionSubscription { pattern: call.subject.clone(), ..Default::default() })
             }
             Say::Unsubscribe => Saying::Unsubscribe(SessionUnsubscribe {}),
+            Say::Cancel => Saying::Cancel(SessionCancel {}),
             Say::Ping => Saying::Ping(SessionPing {}),
         };
         // One more than ours, as 0 says nothing in Protocol Buffers.

@@ -28,6 +28,7 @@ impl Dialect for Envelope {
             Say::Publish(call) => ("publish", Some(call)),
             Say::Subscribe(call) => ("subscribe", Some(call)),
             Say::Unsubscribe => ("unsubscribe", None),
+            Say::Cancel => ("cancel", None),
             Say::Ping => ("ping", None),
         };
         let mut text = format!("{{\"op\":\"{op}\",\"id\":{id}");
@@ -294,6 +295,7 @@ mod tests {
         assert!(matches!(said(&Say::Publish(call(b"1"))), Inbound::Publish { .. }));
         assert!(matches!(said(&Say::Subscribe(call(b""))), Inbound::Subscribe { .. }));
         assert!(matches!(said(&Say::Unsubscribe), Inbound::Unsubscribe { .. }));
+        assert!(matches!(said(&Say::Cancel), Inbound::Cancel { .. }));
         assert!(matches!(said(&Say::Ping), Inbound::Ping { .. }));
     }
 

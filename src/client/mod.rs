@@ -50,6 +50,9 @@ pub enum Say {
     Subscribe(Call),
     /// End the subscription with this id; answered by [`What::End`].
     Unsubscribe,
+    /// Take back the question with this id; its answer is then [`What::Failed`] or what had come before. A protocol
+    /// without a word for it says so: there a question is taken back by closing the connection.
+    Cancel,
     /// See whether the gateway is there; answered by [`What::Pong`].
     Ping,
 }

@@ -72,6 +72,9 @@ impl Dialect for Version1 {
                 let text = format!("{{\"stream\":\"{id}\"}}");
                 (Asking::Unsubscribe, kind::TASK_CANCEL, Bytes::from(text))
             }
+            Say::Cancel => {
+                return Err(Failure::unsupported("version 1 cannot take a task back; use --via unix"));
+            }
             Say::Ping => (Asking::Ping, kind::PING, Bytes::new()),
         };
         if HEADER_BYTES + payload.len() > FRAME_BYTES_MAX {

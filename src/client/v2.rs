@@ -25,6 +25,7 @@ impl Dialect for Version2 {
             Say::Publish(call) => (kind::PUBLISH, Some(call)),
             Say::Subscribe(call) => (kind::SUBSCRIBE, Some(call)),
             Say::Unsubscribe => (kind::UNSUBSCRIBE, None),
+            Say::Cancel => (kind::CANCEL, None),
             Say::Ping => (kind::PING, None),
         };
         self.fields.clear();
@@ -249,6 +250,7 @@ mod tests {
             Say::Publish(call()),
             Say::Subscribe(Call { payload: Bytes::new(), ..call() }),
             Say::Unsubscribe,
+            Say::Cancel,
             Say::Ping,
         ] {
             let frame = encoded(&say);

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::resolved::Resolved;
+use super::sections::Backend;
 use super::value::Value;
+use crate::profiles::Profile;
 
 /// The longest path of a socket in bytes, without the closing NUL: `sun_path` in `sockaddr_un`.
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -29,6 +31,7 @@ impl<'a> Checks<'a> {
         checks.limits();
         checks.listeners();
         checks.http();
+        checks.idempotency();
         checks.routes();
         checks
     }
@@ -164,6 +167,7 @@ impl<'a> Checks<'a> {
         self.in_order("limits.memory_low_percent", "limits.memory_high_percent");
         self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
         self.in_order("concurrency.calls_min", "concurrency.calls_start");
+        self.in_order("backpressure.interval_ms", "backpressure.believed_ms");
         self.rate("limits.rate_per_second", "limits.rate_burst");
         self.rate("limits.peer_rate_per_second", "limits.peer_rate_burst");
     }
@@ -192,6 +196,19 @@ impl<'a> Checks<'a> {
         self.in_order("http.header_timeout_ms", "http.keep_alive_ms");
         for (one, other) in [("http", "admin"), ("grpc", "admin"), ("grpc", "http")] {
             self.apart(one, other);
+        }
+    }
+
+    fn idempotency(&mut self) {
+        let is_shared = self.text("idempotency.store") == Some("nats_kv");
+        if is_shared && Backend::from_resolved(self.resolved) == Backend::Embedded {
+            let what = "needs NATS, and the backend is the embedded broker";
+            self.refuse("idempotency.store", what, "memory, or nats.urls (NATS_URL) that names a server");
+        }
+        let is_token =
+            |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if self.text("idempotency.bucket").is_some_and(|name| !is_token(name)) {
+            self.refuse("idempotency.bucket", "is no name of a bucket", "letters, digits, - and _");
         }
     }
 
@@ -225,8 +242,17 @@ impl<'a> Checks<'a> {
             self.in_order(&path("payload_bytes_min"), "limits.payload_bytes_max");
             self.in_order(&path("payload_bytes_max"), "limits.payload_bytes_max");
             self.rate(&path("rate_per_second"), &path("rate_burst"));
+            self.in_order(&path("reply_gap_timeout_ms"), &path("replies_timeout_ms"));
+            let has_profile = self.text(&path("profile")).is_some_and(|profile| profile != Profile::NAMES[0]);
+            if has_profile && self.int(&path("replies_max")).is_some_and(|replies| replies > 1) {
+                let what = "has no effect on a route with a profile, which reads one answer";
+                self.refuse(&path("replies_max"), what, "1, or the profile raw");
+            }
             let empty = |name: &str| self.list(&path(name)).is_some_and(<[Value]>::is_empty);
-            if empty("patterns") && empty("message_types") && super::route_keys::built_in(route).is_none() {
+            if empty("patterns")
+                && empty("message_types")
+                && super::route_keys::ROUTES.built_in(route).is_none()
+            {
                 let problem = Problem::new(format!("routes.{route}"), "is for nothing");
                 self.problems.push(problem.allowed("patterns or message_types"));
             }

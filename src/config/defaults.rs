@@ -3,9 +3,9 @@
 //! Written by the program so that the file can be compared with it, and never drifts.
 
 use super::environment::old_names_of;
+use super::family::{FAMILIES, Family};
 use super::key::{Key, OldName};
 use super::keys::SECTIONS;
-use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS, route_default};
 use super::value::Value;
 
 const HEAD: &str = "\
@@ -16,12 +16,6 @@ const HEAD: &str = "\
 # environment a key is called IPC_GATEWAY__SECTION__KEY: IPC_GATEWAY__IPC__PATH is the key path of [ipc]. A
 # secret can be kept in a file of its own, which the same name with _FILE, or here the same key with _file,
 # names.
-";
-
-const ROUTES_HEAD: &str = "\
-# Routes: which requests go where, and who may send them. Any table [routes.<name>] is one more. The two below
-# exist without this file; patterns = [] and message_types = [] switch one off. A reload puts all of this in
-# force.
 ";
 
 /// The widest line, as everywhere in the sources.
@@ -41,21 +35,39 @@ pub fn defaults() -> String {
             assign(&mut text, key.name(), key, key.default);
         }
     }
-    text.push_str("\n\n");
-    text.push_str(ROUTES_HEAD);
-    for (number, route) in BUILT_IN_ROUTES.iter().enumerate() {
-        text.push('\n');
-        comment(&mut text, route.doc);
-        table(&mut text, &format!("routes.{}", route.name));
-        for key in ROUTE_KEYS {
-            // Once is enough: the keys of all routes are the same.
-            if number == 0 {
-                describe(&mut text, key, old_names_of(&format!("routes.{}.{}", route.name, key.path)));
-            }
-            assign(&mut text, key.path, key, route_default(route.name, key));
-        }
+    for family in FAMILIES {
+        text.push_str("\n\n");
+        text.push_str(family.introduction);
+        tables(&mut text, family);
     }
     text
+}
+
+/// The tables of a family that exist without a file; of a family without any, one as an example.
+fn tables(text: &mut String, family: &Family) {
+    for (number, built_in) in family.built_in.iter().enumerate() {
+        text.push('\n');
+        comment(text, built_in.doc);
+        table(text, &format!("{}.{}", family.name, built_in.name));
+        for key in family.keys {
+            // Once is enough: the keys of all tables are the same.
+            if number == 0 {
+                describe(text, key, old_names_of(&format!("{}.{}.{}", family.name, built_in.name, key.path)));
+            }
+            assign(text, key.path, key, family.default(built_in.name, key));
+        }
+    }
+    if family.built_in.is_empty() {
+        text.extend(["\n#[", family.name, ".example]\n"]);
+        for key in family.keys {
+            describe(text, key, &[]);
+            let shown = key.default.unwrap_or(key.example);
+            let value =
+                key.kind.parse_text(shown).expect("defaults and examples are valid, which a test proves");
+            let line = format!("#{} = {value}\n", key.path);
+            text.push_str(&line);
+        }
+    }
 }
 
 fn table(text: &mut String, name: &str) {

@@ -2,15 +2,14 @@
 //!
 //! A map and not the process's environment, so that it is an input like any other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use super::candidate::{Candidate, Content, Rank};
-use super::file::{ROUTE_NAME, is_route_name};
+use super::family::{self, FAMILIES, Family, Names, TABLE_NAME, is_table_name};
 use super::key::{ENVIRONMENT_PREFIX, Key, OldName, own_name};
 use super::keys::keys;
 use super::problem::{Problem, Source, did_you_mean};
-use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS};
 use super::unused::{UNUSED_NAMES, UNUSED_PREFIX};
 use super::value::{Kind, Value};
 
@@ -31,40 +30,41 @@ pub fn environment(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
 pub(super) struct Heard {
     /// The values.
     pub(super) candidates: Vec<Candidate>,
-    /// Routes that only the environment names.
-    pub(super) routes: BTreeSet<String>,
+    /// Tables of families that the environment names.
+    pub(super) tables: Names,
     /// Names that mean nothing.
     pub(super) problems: Vec<Problem>,
     /// What somebody should know.
     pub(super) warnings: Vec<String>,
 }
 
-/// Reads the environment; `routes` are the names known from elsewhere.
-pub(super) fn read(environment: &Environment, routes: &BTreeSet<String>) -> Heard {
+/// Reads the environment; `names` are those of tables known from elsewhere.
+pub(super) fn read(environment: &Environment, names: &Names) -> Heard {
     let mut heard = Heard::default();
-    heard.read_own_names(environment, routes);
+    heard.read_own_names(environment, names);
     heard.read_old_names(environment);
     heard.warn_of_unused(environment);
     heard
 }
 
 impl Heard {
-    fn read_own_names(&mut self, environment: &Environment, routes: &BTreeSet<String>) {
+    fn read_own_names(&mut self, environment: &Environment, names: &Names) {
         for (name, value) in environment {
             let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
-            let Some((path, key, kept)) = find_own(rest, routes) else {
+            let Some((path, key, kept)) = find_own(rest, names) else {
                 let hint = suggest_own(name);
                 let problem = Problem::new(name, format!("is not the name of a setting{hint}"));
                 self.problems.push(problem.from(Source::Environment(name.clone())));
                 continue;
             };
-            if let Some(route) = route_of(&path) {
-                if !is_route_name(route) {
-                    let problem = Problem::new(path, "does not name a route").allowed(ROUTE_NAME);
+            if let Some((family, table, _)) = family::split(&path) {
+                if !is_table_name(table) {
+                    let what = format!("does not name {}", family.one);
+                    let problem = Problem::new(path, what).allowed(TABLE_NAME);
                     self.problems.push(problem.from(Source::Environment(name.clone())));
                     continue;
                 }
-                self.routes.insert(route.to_owned());
+                self.tables.entry(family.name).or_default().insert(table.to_owned());
             }
             self.push(&path, key, Rank::OwnName, name, value, kept);
         }
@@ -149,14 +149,14 @@ impl Heard {
 /// Every key that has old names, with its full path.
 fn old_names() -> impl Iterator<Item = (String, &'static Key, &'static [OldName])> {
     let fixed = keys().map(|key| (key.path.to_owned(), key, key.old_names));
-    let of_routes = BUILT_IN_ROUTES.iter().flat_map(|route| {
-        route.old_names.iter().map(|(name, names)| {
-            let key =
-                ROUTE_KEYS.iter().find(|key| key.path == *name).expect("old names belong to a route's keys");
-            (format!("routes.{}.{name}", route.name), key, *names)
+    let tables = FAMILIES.iter().flat_map(|family| family.built_in.iter().map(move |table| (family, table)));
+    let of_tables = tables.flat_map(|(family, table)| {
+        table.old_names.iter().map(move |(name, names)| {
+            let key = family.key(name).expect("old names belong to a key of the family");
+            (format!("{}.{}.{name}", family.name, table.name), key, *names)
         })
     });
-    fixed.chain(of_routes)
+    fixed.chain(of_tables)
 }
 
 /// The old names of one path.
@@ -166,9 +166,9 @@ pub(super) fn old_names_of(path: &str) -> &'static [OldName] {
 
 /// The path and key that an own name stands for, without its prefix, and whether it names a file that holds
 /// the value.
-fn find_own(rest: &str, routes: &BTreeSet<String>) -> Option<(String, &'static Key, bool)> {
-    let exact = |rest: &str| match rest.strip_prefix("ROUTES__") {
-        Some(route) => find_route_key(route, routes),
+fn find_own(rest: &str, names: &Names) -> Option<(String, &'static Key, bool)> {
+    let exact = |rest: &str| match of_family(rest) {
+        Some((family, rest)) => find_table_key(family, rest, names),
         None => keys()
             .find(|key| own_name(key.path)[ENVIRONMENT_PREFIX.len()..] == *rest)
             .map(|key| (key.path.to_owned(), key)),
@@ -180,22 +180,27 @@ fn find_own(rest: &str, routes: &BTreeSet<String>) -> Option<(String, &'static K
     key.may_be_file().then_some((path, key, true))
 }
 
-fn find_route_key(rest: &str, routes: &BTreeSet<String>) -> Option<(String, &'static Key)> {
-    let (route, name) = rest.rsplit_once("__")?;
-    let name = name.to_ascii_lowercase();
-    let key = ROUTE_KEYS.iter().find(|key| key.path == name)?;
-    if route.bytes().any(|b| b.is_ascii_lowercase()) {
-        return None;
-    }
-    let route = route.to_ascii_lowercase();
-    // A dash cannot stand in such a name, so a route that has one is found by its name with _ instead.
-    let dashed = || routes.iter().find(|known| known.replace('-', "_") == route);
-    let route = routes.get(&route).or_else(dashed).cloned().unwrap_or(route);
-    Some((format!("routes.{route}.{name}"), key))
+/// The family that an own name, without its prefix, begins with, and what follows.
+fn of_family(rest: &str) -> Option<(&'static Family, &str)> {
+    FAMILIES.iter().find_map(|family| {
+        let rest = rest.strip_prefix(&family.name.to_ascii_uppercase())?.strip_prefix("__")?;
+        Some((*family, rest))
+    })
 }
 
-fn route_of(path: &str) -> Option<&str> {
-    path.strip_prefix("routes.")?.rsplit_once('.').map(|(route, _)| route)
+fn find_table_key(family: &'static Family, rest: &str, names: &Names) -> Option<(String, &'static Key)> {
+    let (table, name) = rest.rsplit_once("__")?;
+    let name = name.to_ascii_lowercase();
+    let key = family.key(&name)?;
+    if table.bytes().any(|b| b.is_ascii_lowercase()) {
+        return None;
+    }
+    let table = table.to_ascii_lowercase();
+    let known = names.get(family.name);
+    // A dash cannot stand in such a name, so a table that has one is found by its name with _ instead.
+    let dashed = || known.and_then(|known| known.iter().find(|known| known.replace('-', "_") == table));
+    let table = known.and_then(|known| known.get(&table)).or_else(dashed).cloned().unwrap_or(table);
+    Some((format!("{}.{table}.{name}", family.name), key))
 }
 
 fn suggest_own(name: &str) -> String {
@@ -204,9 +209,12 @@ fn suggest_own(name: &str) -> String {
     let mut known: Vec<String> = keys().map(|key| bare(own_name(key.path))).collect();
     let files = keys().filter(|key| key.may_be_file());
     known.extend(files.map(|key| format!("{}_FILE", bare(own_name(key.path)))));
-    if let Some((route, _)) = rest.strip_prefix("ROUTES__").and_then(|rest| rest.rsplit_once("__")) {
+    if let Some((family, (table, _))) =
+        of_family(rest).and_then(|(family, rest)| Some((family, rest.rsplit_once("__")?)))
+    {
+        let name = family.name.to_ascii_uppercase();
         known.extend(
-            ROUTE_KEYS.iter().map(|key| format!("ROUTES__{route}__{}", key.path.to_ascii_uppercase())),
+            family.keys.iter().map(|key| format!("{name}__{table}__{}", key.path.to_ascii_uppercase())),
         );
     }
     let hint = did_you_mean(rest, known.iter().map(String::as_str));

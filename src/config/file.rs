@@ -3,7 +3,6 @@
 //! Read as a document with positions instead of into a struct, so that every mistake is found in one go and
 //! told with its line.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,10 +10,10 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 use super::candidate::{Candidate, Rank};
+use super::family::{self, FAMILIES, Family, Names, TABLE_NAME, is_table_name};
 use super::key::Key;
 use super::keys::{SECTIONS, keys};
 use super::problem::{Problem, Source, did_you_mean};
-use super::route_keys::ROUTE_KEYS;
 
 /// The most bytes of a configuration file; hundreds of routes need a tenth of it.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -24,8 +23,8 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct Document {
     /// The values.
     pub(super) candidates: Vec<Candidate>,
-    /// The names of its routes.
-    pub(super) routes: BTreeSet<String>,
+    /// The names of its tables in families.
+    pub(super) tables: Names,
     /// What is wrong apart from values.
     pub(super) problems: Vec<Problem>,
     /// Whether none of it could be read, so that what it says is unknown.
@@ -94,14 +93,16 @@ impl Reader<'_> {
         for (name, value) in table {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
             match value.get_ref() {
-                DeValue::Table(routes) if name == "routes" => self.read_routes(routes),
+                DeValue::Table(tables) if family::of(name).is_some() => {
+                    self.read_family(family::of(name).expect("it was just found"), tables);
+                }
                 DeValue::Table(section) if SECTIONS.iter().any(|known| known.name == name) => {
                     self.read_section(&all, name, name, section);
                 }
                 _ if all.iter().any(|key| key.path == name) => {
                     self.read_entry(&all, name, name, at, value.get_ref(), value.span());
                 }
-                _ if name == "routes" || SECTIONS.iter().any(|known| known.name == name) => {
+                _ if family::of(name).is_some() || SECTIONS.iter().any(|known| known.name == name) => {
                     self.problem(
                         at,
                         Problem::new(name, "is a section, not a value").allowed(format!("[{name}]")),
@@ -111,23 +112,26 @@ impl Reader<'_> {
                     let sections =
                         SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty());
                     let top = all.iter().map(|key| key.path).filter(|path| !path.contains('.'));
-                    let hint = did_you_mean(name, sections.chain(top).chain(["routes"]));
+                    let hint = did_you_mean(
+                        name,
+                        sections.chain(top).chain(FAMILIES.iter().map(|family| family.name)),
+                    );
                     self.problem(at, Problem::new(name, format!("is not known{hint}")));
                 }
             }
         }
     }
 
-    fn read_routes(&mut self, routes: &DeTable<'_>) {
-        let keys: Vec<_> = ROUTE_KEYS.iter().collect();
-        for (name, value) in routes {
+    fn read_family(&mut self, family: &'static Family, tables: &DeTable<'_>) {
+        let keys: Vec<_> = family.keys.iter().collect();
+        for (name, value) in tables {
             let (at, name) = (name.span().start, name.get_ref().as_ref());
-            let path = format!("routes.{name}");
-            if !is_route_name(name) {
-                let problem = Problem::new(path, "is not a name for a route").allowed(ROUTE_NAME);
-                self.problem(at, problem);
+            let path = format!("{}.{name}", family.name);
+            if !is_table_name(name) {
+                let what = format!("is not a name for {}", family.one);
+                self.problem(at, Problem::new(path, what).allowed(TABLE_NAME));
             } else if let DeValue::Table(table) = value.get_ref() {
-                self.document.routes.insert(name.to_owned());
+                self.document.tables.entry(family.name).or_default().insert(name.to_owned());
                 self.read_section(&keys, "", &path, table);
             } else {
                 self.problem(
@@ -181,13 +185,4 @@ impl Reader<'_> {
         let hint = did_you_mean(declared, names);
         self.problem(at, Problem::new(path, format!("is not known{hint}")));
     }
-}
-
-/// What a route may be called.
-pub(super) const ROUTE_NAME: &str = "lower-case letters, digits, - and _";
-
-/// Whether `name` may be the name of a route.
-pub(super) fn is_route_name(name: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(allowed)
 }

@@ -1,7 +1,7 @@
 //! Configuration: from flags, environment, file and defaults to one typed [`Config`], or to all that is
 //! wrong.
 //!
-//! Each setting is declared once, in `keys` and `route_keys`; everything else follows from that list:
+//! Each setting is declared once, in `keys`, `route_keys` and `rest_keys`; everything else follows from that list:
 //! reading, checking, showing, the JSON Schema and `config/gateway.toml`. The way of a value:
 //!
 //! ```text
@@ -15,9 +15,11 @@ mod candidate;
 mod checks;
 mod defaults;
 mod environment;
+mod family;
 mod file;
 mod grpc_door;
 mod http;
+mod idempotency;
 mod key;
 mod keys;
 mod nats;
@@ -25,6 +27,8 @@ mod nats_url;
 mod problem;
 mod reload;
 mod resolved;
+mod rest;
+mod rest_keys;
 mod route_keys;
 mod route_rules;
 mod routes;
@@ -39,6 +43,7 @@ mod value;
 mod web_socket;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::RouteSettings;
@@ -48,6 +53,7 @@ pub use defaults::defaults;
 pub use environment::{Environment, environment};
 pub use grpc_door::Grpc;
 pub use http::Http;
+pub use idempotency::{Bucket, Idempotency};
 pub use key::{Key, OldName};
 pub use keys::keys;
 pub use nats::{Credentials, Nats, NatsTls};
@@ -55,6 +61,7 @@ pub use nats_url::NatsUrl;
 pub use problem::{Problem, Problems, Source};
 pub use reload::{Change, Reloaded};
 pub use resolved::{Resolved, Setting};
+pub use rest::{Rest, RestErrors};
 pub use route_keys::ROUTE_KEYS;
 pub use schema::schema;
 pub use secret::Secret;
@@ -86,6 +93,8 @@ pub struct Config {
     pub hub: Hub,
     /// Limits over all doors.
     pub limits: Limits,
+    /// What is kept of requests with keys.
+    pub idempotency: Idempotency,
     /// The admin listener.
     pub admin: Admin,
     /// How long everybody is served on after the signal to stop, with readiness false.
@@ -101,8 +110,14 @@ pub struct Config {
     pub log: LogSettings,
     /// Whether the predecessor's metric names are offered beside the new ones.
     pub metrics_old_names: bool,
+    /// The tenant of peers that no credential gives one.
+    pub default_tenant: Arc<str>,
     /// The routes by name, in alphabetical order; never empty.
     pub routes: Vec<RouteSettings>,
+    /// The REST routes by name, in alphabetical order.
+    pub rest: Vec<Rest>,
+    /// The forms of their errors by name, in alphabetical order.
+    pub rest_errors: Vec<RestErrors>,
 }
 
 /// A configuration that was loaded, with what can be told about it.
@@ -148,6 +163,7 @@ impl Config {
             embedded: Embedded::from_resolved(settings),
             hub: Hub::from_resolved(settings),
             limits: Limits::from_resolved(settings),
+            idempotency: Idempotency::from_resolved(settings),
             admin: Admin::from_resolved(settings),
             drain_pause: settings.millis("drain.pause_ms"),
             drain_grace: settings.millis("drain.grace_ms"),
@@ -155,7 +171,14 @@ impl Config {
             reload_watch: Some(settings.millis("reload.watch_ms")).filter(|pause| !pause.is_zero()),
             log: sections::log(settings),
             metrics_old_names: settings.bool("metrics.old_names"),
+            default_tenant: settings.text("identity.default_tenant").into(),
             routes: settings.routes().iter().map(|name| routes::route(settings, name)).collect(),
+            rest: settings.tables("rest").iter().map(|name| Rest::from_resolved(settings, name)).collect(),
+            rest_errors: settings
+                .tables("rest_errors")
+                .iter()
+                .map(|name| RestErrors::from_resolved(settings, name))
+                .collect(),
         }
     }
 }

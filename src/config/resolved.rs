@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::candidate::Content;
+use super::family::{self, Names};
 use super::key::Key;
 use super::problem::Source;
 use super::secret::Secret;
@@ -37,7 +38,7 @@ impl Setting {
 
     /// Whether a reload puts another value of it in force.
     pub fn is_reloadable(&self) -> bool {
-        self.key.reloadable || self.path.starts_with("routes.")
+        self.key.reloadable || family::split(&self.path).is_some()
     }
 
     /// Whether somebody set it, whatever to.
@@ -46,18 +47,19 @@ impl Setting {
     }
 }
 
-/// All settings in the order of the file of defaults, routes last.
+/// All settings in the order of the file of defaults, families of tables last.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
     settings: Vec<Setting>,
     places: BTreeMap<String, usize>,
-    routes: Vec<String>,
+    tables: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Resolved {
-    pub(super) fn new(settings: Vec<Setting>, routes: Vec<String>) -> Self {
+    pub(super) fn new(settings: Vec<Setting>, names: Names) -> Self {
         let places = (0..).zip(&settings).map(|(place, setting)| (setting.path.clone(), place)).collect();
-        Self { settings, places, routes }
+        let tables = names.into_iter().map(|(family, names)| (family, names.into_iter().collect())).collect();
+        Self { settings, places, tables }
     }
 
     /// The same, but with what needs a restart as it is in `running`.
@@ -75,7 +77,12 @@ impl Resolved {
 
     /// The names of all routes, in alphabetical order.
     pub fn routes(&self) -> &[String] {
-        &self.routes
+        self.tables("routes")
+    }
+
+    /// The names of all tables of a family, in alphabetical order.
+    pub(super) fn tables(&self, family: &str) -> &[String] {
+        self.tables.get(family).map_or(&[], Vec::as_slice)
     }
 
     /// The setting of that full path.

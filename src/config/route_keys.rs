@@ -3,8 +3,10 @@
 //! Apart from the other keys because their first name is free: each key here stands for one setting in every
 //! table `[routes.<name>]`, and its default may differ from route to route.
 
-use super::key::{Key, OldName, same};
+use super::family::{BuiltIn, Family};
+use super::key::{Key, same};
 use super::keys::breaker::{CONSECUTIVE, OPEN_MS, SLOW_MS, VOLUME};
+use super::keys::idempotency::WINDOW_MS;
 use super::keys::retry::{ATTEMPT_MS, ATTEMPTS};
 use super::keys::{BURST, PERCENT, QUEUE_BYTES, QUEUE_MESSAGES, RATE, TIMEOUT_MS};
 use super::value::Kind;
@@ -42,6 +44,12 @@ pub static ROUTE_KEYS: &[Key] = &[
          or its time is over.",
     )
     .example("orders.v1.cancel"),
+    Key::new(
+        "refuse",
+        Kind::Text,
+        "Its requests are not sent but answered unsupported with this text, once it is known who asks.",
+    )
+    .example("this service has no such request"),
     Key::new("operations", Kind::List(&Kind::Choice(OPERATIONS)), "What may be done on this route.")
         .default_to("publish,request,subscribe"),
     Key::new(
@@ -93,6 +101,28 @@ pub static ROUTE_KEYS: &[Key] = &[
         "Bytes of unread messages kept for one listener, instead of hub.queue_bytes_max.",
     )
     .example("1048576"),
+    Key::new(
+        "replies_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "messages, 1 = one answer only" },
+        "Messages that may answer one request: above 1 its answers are streams where the responder says that more \
+         follow, and only clients that can take a stream may ask. What waits for a slow client is bounded as any \
+         listener's queue.",
+    )
+    .default_to("1"),
+    Key::new(
+        "replies_bytes_max",
+        Kind::Int { min: 1024, max: 1 << 40, unit: "bytes" },
+        "Bytes of all messages of such an answer.",
+    )
+    .default_to("67108864"),
+    Key::new("reply_gap_timeout_ms", TIMEOUT_MS, "Longest silence between two messages of such an answer.")
+        .default_to("5000"),
+    Key::new(
+        "replies_timeout_ms",
+        Kind::Int { min: 100, max: 86_400_000, unit: "ms" },
+        "Longest time from the request to the last message of such an answer; timeout_ms is for its first.",
+    )
+    .default_to("60000"),
     Key::new("breaker_enabled", Kind::Bool, "Whether it has a breaker, instead of breaker.enabled.")
         .example("false"),
     Key::new(
@@ -130,11 +160,32 @@ pub static ROUTE_KEYS: &[Key] = &[
     )
     .example("1000"),
     Key::new(
+        "idempotency",
+        Kind::Bool,
+        "Whether it looks at idempotency keys: what comes under one is executed once, and answered with what came of \
+         it.",
+    )
+    .default_to("false"),
+    Key::new(
+        "idempotency_window_ms",
+        WINDOW_MS,
+        "How long an answer is kept under its key, instead of idempotency.window_ms.",
+    )
+    .example("600000"),
+    Key::new(
         "calls_adaptive",
         Kind::Bool,
         "Whether its limit of requests follows their latency, instead of concurrency.adaptive.",
     )
     .example("true"),
+    Key::new(
+        "backpressure_subject",
+        Kind::Subject,
+        "Where its responder is asked how much it can take. Not set: nowhere.",
+    )
+    .example("orders.v1.status.backpressure"),
+    Key::new("backpressure_enabled", Kind::Bool, "Whether it is asked, instead of backpressure.enabled.")
+        .example("false"),
     Key::new(
         "headers",
         Kind::List(&Kind::Header),
@@ -145,11 +196,10 @@ pub static ROUTE_KEYS: &[Key] = &[
         "profile",
         Kind::Choice(Profile::NAMES),
         "What its responder wants around a payload. raw: nothing; beamline-router-v1: the decide body of the \
-         Beamline router, for which the keys below are.",
+         Beamline router; beamline-admin-v1: JSON, and the router's way to say no; beamline-results-v1: subscriptions \
+         to the results of its workers. The keys below are for them.",
     )
     .default_to("raw"),
-    Key::new("default_tenant", Kind::Text, "Tenant of local and anonymous peers in the profile's body.")
-        .default_to("default_tenant"),
     Key::new(
         "default_task_type",
         Kind::Text,
@@ -165,26 +215,33 @@ pub static ROUTE_KEYS: &[Key] = &[
          subject that is not reserved.",
     )
     .default_to("false"),
+    Key::new(
+        "results_keys_max",
+        Kind::Int { min: 1, max: 1_000_000, unit: "results" },
+        "Workers' results that each stream remembers, so that their duplicates are left out.",
+    )
+    .default_to("1024"),
 ];
 
 const BYTES: Kind = Kind::Int { min: 0, max: 64 * 1024 * 1024, unit: "bytes" };
 
-/// A route that exists without a file.
-pub(super) struct BuiltInRoute {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// Why it exists, for the file of defaults.
-    pub(super) doc: &'static str,
-    /// The defaults that differ from [`ROUTE_KEYS`].
-    pub(super) defaults: &'static [(&'static str, &'static str)],
-    /// Names of the predecessor that set one of its keys.
-    pub(super) old_names: &'static [(&'static str, &'static [OldName])],
-}
+/// `[routes.<name>]`.
+pub(super) static ROUTES: Family = Family {
+    name: "routes",
+    one: "a route",
+    heading: "Which requests go where, and who may send them.",
+    introduction: "\
+# Routes: which requests go where, and who may send them. Any table [routes.<name>] is one more. The two below
+# exist without this file; patterns = [] and message_types = [] switch one off. A reload puts all of this in
+# force.
+",
+    keys: ROUTE_KEYS,
+    built_in: BUILT_IN_ROUTES,
+};
 
-/// The built-in routes. Each key can be set like that of any other route; `patterns = []` and
-/// `message_types = []` switch a route off.
-pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
-    BuiltInRoute {
+/// The built-in routes. `patterns = []` and `message_types = []` switch a route off.
+pub(super) static BUILT_IN_ROUTES: &[BuiltIn] = &[
+    BuiltIn {
         name: "decide",
         doc: "The three task types of version 1.",
         defaults: &[
@@ -194,7 +251,11 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("operations", "request"),
             ("allow", "local,loopback"),
             ("timeout_ms", "5000"),
+            // What a router that decides some tens a second can answer within the five seconds.
+            ("calls_max", "128"),
+            ("backpressure_subject", "beamline.router.v1.status.backpressure"),
             ("headers", "*"),
+            ("idempotency", "true"),
             ("profile", "beamline-router-v1"),
         ],
         old_names: &[
@@ -202,7 +263,7 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
             ("timeout_ms", &[same("ROUTER_REQUEST_TIMEOUT_MS")]),
         ],
     },
-    BuiltInRoute {
+    BuiltIn {
         name: "local",
         doc: "Every subject that is not reserved, for peers on this machine.",
         // One circuit over all subjects would punish every service for one.
@@ -215,14 +276,3 @@ pub(super) static BUILT_IN_ROUTES: &[BuiltInRoute] = &[
         old_names: &[],
     },
 ];
-
-/// The built-in route of that name.
-pub(super) fn built_in(name: &str) -> Option<&'static BuiltInRoute> {
-    BUILT_IN_ROUTES.iter().find(|route| route.name == name)
-}
-
-/// The default of one key of one route, as text.
-pub(super) fn route_default(route: &str, key: &Key) -> Option<&'static str> {
-    let special = built_in(route).and_then(|route| route.defaults.iter().find(|(name, _)| *name == key.path));
-    special.map(|(_, text)| *text).or(key.default)
-}

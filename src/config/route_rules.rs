@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::resolved::Resolved;
+use super::routes::subject;
 use crate::adaptive::AdaptiveSettings;
 use crate::circuit::CircuitSettings;
+use crate::pressure::PressureSettings;
+use crate::services::idempotency::IdempotencySettings;
 use crate::services::retry::RetrySettings;
 
 /// The breaker of a route; `None` if it has none.
@@ -37,6 +40,15 @@ pub(super) fn retry(settings: &Resolved, name: &str) -> Option<RetrySettings> {
     })
 }
 
+/// What a route does with idempotency keys; `None` if it does not look at them.
+pub(super) fn idempotency(settings: &Resolved, name: &str) -> Option<IdempotencySettings> {
+    let own = |key: &str| format!("routes.{name}.{key}");
+    settings.bool(&own("idempotency")).then(|| IdempotencySettings {
+        window: Duration::from_millis(own_int(settings, name, "idempotency", "window_ms")),
+        default_tenant: settings.text("identity.default_tenant").into(),
+    })
+}
+
 /// The adaptive limit of a route, below the fixed one if it has that; `None` if it has no adaptive one.
 pub(super) fn adaptive(
     settings: &Resolved,
@@ -52,6 +64,21 @@ pub(super) fn adaptive(
             tolerance_percent: settings.int("concurrency.tolerance_percent"),
             window: settings.millis("concurrency.window_ms"),
         }
+    })
+}
+
+/// How a route's responder is asked for its pressure; `None` if it is not.
+pub(super) fn pressure(settings: &Resolved, name: &str) -> Option<PressureSettings> {
+    let asked = settings.text_if_set(&format!("routes.{name}.backpressure_subject"))?;
+    own_bool(settings, name, "backpressure_enabled", "backpressure.enabled").then(|| PressureSettings {
+        subject: subject(asked),
+        interval: settings.millis("backpressure.interval_ms"),
+        absent_interval: settings.millis("backpressure.absent_interval_ms"),
+        timeout: settings.millis("backpressure.timeout_ms"),
+        believed: settings.millis("backpressure.believed_ms"),
+        warning_percent: settings.int("backpressure.warning_percent"),
+        retry_after_max: settings.millis("backpressure.retry_after_ms_max"),
+        recovery: settings.millis("backpressure.recovery_ms"),
     })
 }
 

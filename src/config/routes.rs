@@ -8,7 +8,8 @@ use super::resolved::Resolved;
 use super::route_keys::MESSAGE_TYPES;
 use super::route_rules;
 use super::sections::rate;
-use crate::profiles::{Profile, beamline_router};
+use crate::backend::replies::ReplyBounds;
+use crate::profiles::{Profile, beamline_admin, beamline_results, beamline_router};
 use crate::route::{Principal, RouteSettings};
 
 /// `[routes.<name>]`.
@@ -18,12 +19,22 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
     let timeout = settings.millis_if_set(&path("timeout_ms"));
     let calls_max = own_limit("calls_max");
     let payload_bytes_max = settings.int("limits.payload_bytes_max");
+    let queue = QueueBounds {
+        policy: queue_policy(settings.text(&path("queue_policy"))),
+        messages_max: settings
+            .int_if_set(&path("queue_messages_max"))
+            .unwrap_or_else(|| settings.int("hub.queue_messages_max")),
+        bytes_max: settings
+            .int_if_set(&path("queue_bytes_max"))
+            .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
+    };
     RouteSettings {
         name: name.to_owned(),
         patterns: settings.texts(&path("patterns")).into_iter().map(pattern).collect(),
         message_types: settings.texts(&path("message_types")).iter().map(|text| message_type(text)).collect(),
         subject: settings.text_if_set(&path("subject")).map(subject),
         cancel_subject: settings.text_if_set(&path("cancel_subject")).map(subject),
+        refuse: settings.text_if_set(&path("refuse")).map(Into::into),
         operations: settings.texts(&path("operations")).iter().map(|text| operation(text)).collect(),
         allow: settings.texts(&path("allow")).iter().map(|text| principal(text)).collect(),
         timeout: timeout
@@ -34,21 +45,30 @@ pub(super) fn route(settings: &Resolved, name: &str) -> RouteSettings {
         rate: rate(settings, &path("rate_per_second"), &path("rate_burst")),
         calls_max,
         streams_max: own_limit("streams_max"),
-        queue: QueueBounds {
-            policy: queue_policy(settings.text(&path("queue_policy"))),
-            messages_max: settings
-                .int_if_set(&path("queue_messages_max"))
-                .unwrap_or_else(|| settings.int("hub.queue_messages_max")),
-            bytes_max: settings
-                .int_if_set(&path("queue_bytes_max"))
-                .unwrap_or_else(|| settings.int("hub.queue_bytes_max")),
-        },
+        queue,
+        replies: replies(settings, name, queue),
         headers: settings.texts(&path("headers")),
         breaker: route_rules::breaker(settings, name),
         retry: route_rules::retry(settings, name),
+        idempotency: route_rules::idempotency(settings, name),
         adaptive: route_rules::adaptive(settings, name, calls_max),
+        pressure: route_rules::pressure(settings, name),
         profile: profile(settings, name),
     }
+}
+
+/// The bounds of an answer of many messages, which waits for its reader in a queue like any stream.
+fn replies(settings: &Resolved, name: &str, queue: QueueBounds) -> Option<ReplyBounds> {
+    let path = |key: &str| format!("routes.{name}.{key}");
+    let messages_max = settings.int(&path("replies_max"));
+    (messages_max > 1).then(|| ReplyBounds {
+        messages_max,
+        bytes_max: settings.int(&path("replies_bytes_max")),
+        gap: settings.millis(&path("reply_gap_timeout_ms")),
+        total: settings.millis(&path("replies_timeout_ms")),
+        queue_messages_max: queue.messages_max,
+        queue_bytes_max: queue.bytes_max,
+    })
 }
 
 fn profile(settings: &Resolved, name: &str) -> Profile {
@@ -56,10 +76,15 @@ fn profile(settings: &Resolved, name: &str) -> Profile {
     match settings.text(&path("profile")) {
         "raw" => Profile::Raw,
         beamline_router::NAME => Profile::BeamlineRouterV1(beamline_router::Settings {
-            default_tenant: settings.text(&path("default_tenant")).into(),
+            default_tenant: settings.text("identity.default_tenant").into(),
             default_task_type: settings.text(&path("default_task_type")).into(),
             envelope_bytes_max: settings.int(&path("envelope_bytes_max")),
             assignment_allowed: settings.bool(&path("assignment_allowed")),
+        }),
+        beamline_admin::NAME => Profile::BeamlineAdminV1,
+        beamline_results::NAME => Profile::BeamlineResultsV1(beamline_results::Settings {
+            default_tenant: settings.text("identity.default_tenant").into(),
+            keys_max: settings.int(&path("results_keys_max")),
         }),
         other => unreachable!("the kind does not allow {other}"),
     }
@@ -71,7 +96,7 @@ fn pattern(text: String) -> Pattern {
     Pattern::parse(text).expect("the kind allows patterns only")
 }
 
-fn subject(text: &str) -> Subject {
+pub(super) fn subject(text: &str) -> Subject {
     Subject::parse(text).expect("the kind allows subjects only")
 }
 

@@ -4,9 +4,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
+use super::family::FAMILIES;
 use super::key::{Key, own_name};
 use super::keys::{SECTIONS, keys};
-use super::route_keys::ROUTE_KEYS;
 use super::value::Kind;
 
 /// The schema as a JSON document.
@@ -20,16 +20,19 @@ pub fn schema() -> Json {
             top.insert(section.name.to_owned(), table(section.heading, &properties));
         }
     }
-    let route = table("One route.", &properties(ROUTE_KEYS.iter(), |key| key.path));
-    top.insert(
-        "routes".into(),
-        json!({
-            "description": "Which requests go where, and who may send them.",
-            "type": "object",
-            "propertyNames": { "pattern": "^[a-z0-9_-]{1,64}$" },
-            "additionalProperties": route,
-        }),
-    );
+    for family in FAMILIES {
+        let one =
+            table(&format!("Settings of {}.", family.one), &properties(family.keys.iter(), |key| key.path));
+        top.insert(
+            family.name.into(),
+            json!({
+                "description": family.heading,
+                "type": "object",
+                "propertyNames": { "pattern": "^[a-z0-9_-]{1,64}$" },
+                "additionalProperties": one,
+            }),
+        );
+    }
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "IPC Gateway configuration",
@@ -53,7 +56,7 @@ fn properties<'a>(keys: impl Iterator<Item = &'a Key>, name: fn(&Key) -> &'stati
     for key in keys {
         let mut property = kind(&key.kind);
         property.insert("description".into(), description(key).into());
-        // The default of a route's key may differ from route to route, so it is no default of the schema
+        // The default of a family's key may differ from table to table, so it is no default of the schema
         // then.
         if let Some(text) = key.default {
             let default = key.kind.parse_text(text).expect("defaults are valid, which a test proves");
@@ -74,7 +77,7 @@ fn properties<'a>(keys: impl Iterator<Item = &'a Key>, name: fn(&Key) -> &'stati
 
 fn description(key: &Key) -> String {
     let text = format!("{} Allowed: {}.", key.doc, key.kind.allowed());
-    // A route's key has no name before the route has one.
+    // A family's key has no name before the table has one.
     if !keys().any(|known| std::ptr::eq(known, key)) {
         return text;
     }

@@ -3,18 +3,18 @@
 //! A value that is overridden is checked all the same, but only warned of: so a wrong file can be put right
 //! from the command line in a hurry, and is still told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
 use super::candidate::{Candidate, Content, Rank};
 use super::environment::{self, Environment};
-use super::file::{Document, is_route_name};
+use super::family::{self, FAMILIES, Family, Names, is_table_name};
+use super::file::Document;
 use super::key::Key;
 use super::keys::keys;
 use super::problem::{Problem, Source, did_you_mean};
 use super::resolved::{Resolved, Setting};
-use super::route_keys::{BUILT_IN_ROUTES, ROUTE_KEYS, route_default};
 use super::value::Value;
 
 /// All that a configuration is made from. `Sources::default()` is none of it: the defaults alone, and a file
@@ -92,15 +92,14 @@ impl Sources {
     pub(super) fn resolve(&self) -> Outcome {
         let file = self.find_file();
         let document = file.as_deref().map(Document::open).unwrap_or_default();
-        let mut routes: BTreeSet<String> =
-            BUILT_IN_ROUTES.iter().map(|route| route.name.to_owned()).collect();
+        let mut names = family::built_in_names();
         let file_unreadable = document.unreadable;
-        routes.extend(document.routes);
-        for flag in &self.flags {
-            routes.extend(flag.route().map(str::to_owned));
+        add(&mut names, document.tables);
+        for (family, table, _) in self.flags.iter().filter_map(Flag::of_family) {
+            names.entry(family.name).or_default().insert(table.to_owned());
         }
-        let heard = environment::read(&self.environment, &routes);
-        routes.extend(heard.routes);
+        let heard = environment::read(&self.environment, &names);
+        add(&mut names, heard.tables);
         let mut weighing = Weighing {
             candidates: BTreeMap::new(),
             problems: document.problems,
@@ -119,30 +118,39 @@ impl Sources {
 
         let mut settings: Vec<Setting> =
             keys().map(|key| weighing.settle(key.path.to_owned(), key, key.default)).collect();
-        for route in &routes {
-            settings.extend(ROUTE_KEYS.iter().map(|key| {
-                weighing.settle(format!("routes.{route}.{}", key.path), key, route_default(route, key))
+        for (family, table) in
+            FAMILIES.iter().flat_map(|family| names[family.name].iter().map(move |table| (family, table)))
+        {
+            settings.extend(family.keys.iter().map(|key| {
+                weighing.settle(
+                    format!("{}.{table}.{}", family.name, key.path),
+                    key,
+                    family.default(table, key),
+                )
             }));
         }
-        let resolved = Resolved::new(settings, routes.into_iter().collect());
+        let resolved = Resolved::new(settings, names);
         weighing.look_for_files(&resolved);
         Outcome { resolved, problems: weighing.problems, warnings: weighing.warnings, file, file_unreadable }
     }
 }
 
+fn add(names: &mut Names, more: Names) {
+    for (family, tables) in more {
+        names.entry(family).or_default().extend(tables);
+    }
+}
+
 impl Flag {
-    /// The name of the route that it is about.
-    fn route(&self) -> Option<&str> {
-        let (route, name) = self.path.strip_prefix("routes.")?.rsplit_once('.')?;
-        (is_route_name(route) && ROUTE_KEYS.iter().any(|key| key.path == name)).then_some(route)
+    /// The family, table and key that it is about.
+    fn of_family(&self) -> Option<(&'static Family, &str, &'static Key)> {
+        family::split(&self.path).filter(|(_, table, _)| is_table_name(table))
     }
 
     fn candidate(&self) -> Result<Candidate, Box<Problem>> {
         let source = Source::Flag(self.name.clone());
-        let key = match self.route() {
-            Some(_) => ROUTE_KEYS.iter().find(|key| self.path.ends_with(&format!(".{}", key.path))),
-            None => keys().find(|key| key.path == self.path),
-        };
+        let of_family = self.of_family().map(|(_, _, key)| key);
+        let key = of_family.or_else(|| keys().find(|key| key.path == self.path));
         let Some(key) = key else {
             let hint = did_you_mean(&self.path, keys().map(|key| key.path));
             return Err(Box::new(Problem::new(&self.path, format!("is not a setting{hint}")).from(source)));

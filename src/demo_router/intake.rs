@@ -188,6 +188,25 @@ impl Decide {
         context
     }
 
+    /// What the workers report of it, in these shapes (a word of `RESULTS`).
+    pub(super) fn results(&self, shapes: &str) -> Vec<Value> {
+        let result = |version: &str| {
+            let assignment = format!("{}-1", self.request_id);
+            json!({
+                "version": version, "assignment_id": assignment, "request_id": self.request_id,
+                "tenant_id": self.tenant_id, "status": "success",
+            })
+        };
+        let flat = || result("1");
+        let enveloped = || json!({"version": "v1", "kind": "exec_result", "data": result("1.0")});
+        match shapes {
+            "flat" => vec![flat()],
+            "envelope" => vec![enveloped()],
+            "both" => vec![enveloped(), flat()],
+            _ => Vec::new(),
+        }
+    }
+
     /// The body of a failure.
     pub(super) fn failure(&self, code: &str, message: &str, details: Option<Value>) -> Value {
         let mut body =

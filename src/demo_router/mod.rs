@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::duplicates::Duplicates;
-pub use self::mode::{Behaviour, Mode, PRESSURES, WAIT_MS_MAX};
+pub use self::mode::{Behaviour, Mode, PRESSURES, RESULTS, WAIT_MS_MAX};
 
 /// Where decide requests come.
 pub const DECIDE: &str = "beamline.router.v1.decide";
@@ -27,6 +27,8 @@ pub const DECIDE: &str = "beamline.router.v1.decide";
 pub const ADMIN: &str = "beamline.router.v1.admin.*";
 /// Where the pressure is asked for.
 pub const BACKPRESSURE: &str = "beamline.router.v1.status.backpressure";
+/// Where the results of its workers go.
+pub const RESULT: &str = "caf.exec.result.v1";
 /// Where a test says how to behave; each router hears it, in whatever group.
 pub const CONTROL: &str = "beamline.demo-router.v1.control";
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub pressure: &'static str,
     /// What it says about when to come back while there is pressure, in seconds.
     pub retry_after_seconds: u64,
+    /// How its workers report what was decided, one of [`RESULTS`].
+    pub results: &'static str,
     /// Keys of earlier requests that are remembered.
     pub keys_max: usize,
 }
@@ -59,6 +63,7 @@ pub struct DemoRouter {
 struct State {
     behaviour: Behaviour,
     pressure: &'static str,
+    results: &'static str,
     duplicates: Duplicates,
 }
 
@@ -73,6 +78,8 @@ pub enum Act {
         times: u8,
         /// With what.
         body: Value,
+        /// What its workers report of it then, on [`RESULT`].
+        results: Vec<Value>,
     },
     /// Nothing.
     Silence,
@@ -82,7 +89,7 @@ pub enum Act {
 
 impl Act {
     fn now(body: Value) -> Self {
-        Self::Answer { after: Duration::ZERO, times: 1, body }
+        Self::Answer { after: Duration::ZERO, times: 1, body, results: Vec::new() }
     }
 }
 
@@ -92,6 +99,7 @@ impl DemoRouter {
         let state = State {
             behaviour: settings.behaviour.clone(),
             pressure: settings.pressure,
+            results: settings.results,
             duplicates: Duplicates::new(settings.keys_max),
         };
         Self { settings, state: Mutex::new(state), crashed: AtomicBool::new(false) }
@@ -143,7 +151,9 @@ impl DemoRouter {
             _ => behaviour.wait,
         };
         let times = if behaviour.mode == Mode::Double { 2 } else { 1 };
-        Act::Answer { after, times, body }
+        let shapes = if body["ok"] == true { self.state().results } else { "none" };
+        let results = decide.results(shapes);
+        Act::Answer { after, times, body, results }
     }
 
     fn decision(&self, decide: &intake::Decide) -> Value {
@@ -177,7 +187,7 @@ impl DemoRouter {
         }})
     }
 
-    /// Takes `{"mode"?, "wait_ms"?, "code"?, "backpressure"?}`, and says how it behaves from now on.
+    /// Takes `{"mode"?, "wait_ms"?, "code"?, "backpressure"?, "results"?}`, and says how it behaves from now on.
     fn control(&self, payload: &[u8]) -> Value {
         let asked: Value = serde_json::from_slice(payload).unwrap_or_else(|_| json!({}));
         let mut state = self.state();
@@ -193,7 +203,14 @@ impl DemoRouter {
                 None => return json!({"ok": false, "error": format!("backpressure is one of {PRESSURES:?}")}),
             }
         }
+        if let Some(results) = asked.get("results") {
+            match RESULTS.iter().find(|known| results == **known) {
+                Some(known) => state.results = known,
+                None => return json!({"ok": false, "error": format!("results is one of {RESULTS:?}")}),
+            }
+        }
         let mut now = state.behaviour.to_json();
+        now["results"] = state.results.into();
         now["backpressure"] = state.pressure.into();
         now["ok"] = true.into();
         now

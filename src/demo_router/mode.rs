@@ -11,6 +11,9 @@ pub(super) const DUE_DEFAULT: Duration = Duration::from_secs(5);
 /// What it can say about its pressure.
 pub const PRESSURES: &[&str] = &["inactive", "warning", "active", "unknown"];
 
+/// In which shapes it can have its workers report; both: each result twice, once in each.
+pub const RESULTS: &[&str] = &["none", "flat", "envelope", "both"];
+
 /// What is done with a decide request that is well formed. One that is not is refused in every mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -9,6 +9,7 @@ fn router() -> DemoRouter {
         decide: DECIDE.to_owned(),
         pressure: "inactive",
         retry_after_seconds: 30,
+        results: "none",
         keys_max: 2,
     })
 }
@@ -49,7 +50,7 @@ fn a_task_says_how_its_request_is_dealt_with() {
     let due = Some(Duration::from_millis(300));
     let act = |demo: Value| router.act(DECIDE, decide(&demo).as_bytes(), due);
     let waits = |demo: Value| match act(demo) {
-        Act::Answer { after, times, body } => (after.as_millis(), times, body["ok"] == true),
+        Act::Answer { after, times, body, .. } => (after.as_millis(), times, body["ok"] == true),
         other => panic!("{other:?}"),
     };
     assert_eq!(waits(json!({"mode": "answer"})), (0, 1, true));
@@ -71,9 +72,13 @@ fn control_changes_what_is_done_and_said() {
         Act::Answer { body, .. } => body,
         other => panic!("{other:?}"),
     };
-    let told = ask(CONTROL, json!({"mode": "fail", "code": "unauthorized", "backpressure": "active"}));
-    let expected =
-        json!({"ok": true, "mode": "fail", "code": "unauthorized", "wait_ms": 0, "backpressure": "active"});
+    let told = ask(
+        CONTROL,
+        json!({"mode": "fail", "code": "unauthorized", "backpressure": "active", "results": "flat"}),
+    );
+    let expected = json!({
+        "ok": true, "mode": "fail", "code": "unauthorized", "wait_ms": 0, "backpressure": "active", "results": "flat",
+    });
     assert_eq!(told, expected);
     assert_eq!(ask(CONTROL, json!({})), expected);
     let plain =
@@ -82,9 +87,34 @@ fn control_changes_what_is_done_and_said() {
     let pressure = ask(BACKPRESSURE, json!({"subject": DECIDE}));
     assert_eq!(pressure["data"]["status"], "active");
     assert_eq!(pressure["data"]["policy"]["retry_after_seconds"], 30);
-    for wrong in
-        [json!({"mode": "x"}), json!({"mode": "slow", "wait_ms": 600_001}), json!({"backpressure": "x"})]
-    {
+    for wrong in [
+        json!({"mode": "x"}),
+        json!({"mode": "slow", "wait_ms": 600_001}),
+        json!({"backpressure": "x"}),
+        json!({"results": "x"}),
+    ] {
         assert_eq!(ask(CONTROL, wrong)["ok"], false);
     }
+}
+
+#[test]
+fn its_workers_report_what_was_decided_in_the_shapes_that_they_are_told() {
+    let router = router();
+    let plain = json!({"mode": "answer"});
+    let reported = |shape: &str, demo: &Value| {
+        router.act(CONTROL, json!({"results": shape}).to_string().as_bytes(), None);
+        match router.act(DECIDE, decide(demo).as_bytes(), None) {
+            Act::Answer { results, .. } => results,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reported("none", &plain), [] as [Value; 0]);
+    let both = reported("both", &plain);
+    let ([flat], [enveloped]) = (&reported("flat", &plain)[..], &reported("envelope", &plain)[..]) else {
+        panic!("one each")
+    };
+    assert_eq!(both, [enveloped.clone(), flat.clone()]);
+    assert_eq!((&flat["version"], &enveloped["data"]["version"]), (&json!("1"), &json!("1.0")));
+    assert_eq!(flat["request_id"], enveloped["data"]["request_id"]);
+    assert_eq!(reported("both", &json!({"mode": "fail"})), [] as [Value; 0]);
 }

@@ -97,6 +97,7 @@ impl<B: Backend> Pump<B> {
             deadline,
             idempotent: true,
             ordered: false,
+            parts: false,
             queue: None,
             trace: TraceContext::start(),
             origin: Arc::clone(&self.shared.origin),

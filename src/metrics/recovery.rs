@@ -1,9 +1,14 @@
-//! What keeps each route up, read when Prometheus asks: its circuit, its further attempts, its adaptive limit.
+//! What keeps each route up, read when Prometheus asks: its circuit, its further attempts, its adaptive limit, its
+//! responder's pressure, and what became of what its streams brought.
 //!
 //! Readings and not registered samples, because the routes of tomorrow are those of another configuration.
 
+use tokio::time::Instant;
+
 use super::Reading;
 use crate::circuit::State;
+use crate::pressure::{News, Verdict, share};
+use crate::profiles::Profile;
 use crate::route::Route;
 use crate::rules::Rules;
 
@@ -14,6 +19,8 @@ pub fn readings(rules: &Rules, old_names: bool) -> Vec<Reading> {
         circuit(route, old_names, &mut readings);
         retries(route, &mut readings);
         adaptive(route, &mut readings);
+        pressure(rules, route, &mut readings);
+        results(route, &mut readings);
     }
     readings
 }
@@ -63,6 +70,59 @@ fn adaptive(route: &Route, readings: &mut Vec<Reading>) {
     readings.push(gauge("ipc_gateway_route_calls", help, route, number(route.calls.used())));
     let help = "The adaptive limit of such a route now.";
     readings.push(gauge("ipc_gateway_route_calls_max", help, route, number(route.adaptive.current(bounds))));
+}
+
+fn pressure(rules: &Rules, route: &Route, readings: &mut Vec<Reading>) {
+    let Some(settings) = &route.settings.pressure else { return };
+    let pressure = &route.pressure;
+    let (state, verdict) = pressure.look(settings, Instant::now());
+    let help = "What the pressure of the route's responder lets pass: 0 everything, 1 a share that grows, 2 a share, \
+                3 nothing.";
+    readings.push(gauge("ipc_gateway_backpressure_state", help, route, f64::from(state as u8)));
+    let bound = route.calls.limit().min(rules.calls.limit());
+    let may = match verdict {
+        Verdict::Share(percent) => share(bound, percent),
+        Verdict::None(_) => 0,
+    };
+    let help = "Requests that the route's responder has of the gateway now.";
+    readings.push(gauge("ipc_gateway_backpressure_calls", help, route, float(pressure.calls() as u64)));
+    let help = "Requests that it may have now.";
+    readings.push(gauge("ipc_gateway_backpressure_calls_max", help, route, float(may as u64)));
+    for news in News::ALL {
+        let help = "Questions for the pressure of the route's responder, by what came of them.";
+        let asked =
+            gauge("ipc_gateway_backpressure_asks_total", help, route, float(pressure.heard_total(news)));
+        readings.push(counter(asked, Some(("answer", news.name()))));
+    }
+    for (status, count) in [("active", pressure.refused_total()), ("warning", pressure.slowed_total())] {
+        let help =
+            "Requests refused because of the pressure of the route's responder; warning: or its recovery.";
+        let refused = gauge("ipc_gateway_backpressure_refusals_total", help, route, float(count));
+        readings.push(counter(refused, Some(("status", status))));
+    }
+}
+
+fn results(route: &Route, readings: &mut Vec<Reading>) {
+    if !matches!(route.settings.profile, Profile::BeamlineResultsV1(_)) {
+        return;
+    }
+    let tally = &route.results;
+    let outcomes = [
+        ("delivered", &tally.delivered),
+        ("duplicate", &tally.duplicate),
+        ("other_tenant", &tally.other_tenant),
+        ("other_request", &tally.other_request),
+        ("malformed", &tally.malformed),
+    ];
+    for (outcome, count) in outcomes {
+        let help =
+            "Workers' results that came on the route's streams, by what became of them, once a stream.";
+        let reading = gauge("ipc_gateway_results_total", help, route, float(count.get()));
+        readings.push(counter(reading, Some(("outcome", outcome))));
+    }
+    let help = "Workers' results that the route's streams remember now.";
+    let keys = float(u64::try_from(tally.keys.get()).unwrap_or(0));
+    readings.push(gauge("ipc_gateway_results_keys", help, route, keys));
 }
 
 fn gauge(name: &'static str, help: &'static str, route: &Route, value: f64) -> Reading {

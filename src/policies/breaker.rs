@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use contract::{Error, Kind, Outcome, Reply};
+use contract::{Error, Kind, Reply};
 use tokio::time::Instant;
 
 use crate::circuit::{Ticket, Verdict};
@@ -50,8 +50,8 @@ impl Passed {
         let Err(error) = outcome else { return self.verdict_on_time(now) };
         match error.kind() {
             Kind::Unavailable | Kind::Internal => Verdict::Fault,
-            // Whoever asks for an answer within a millisecond blames nobody; nor does what was never sent.
-            Kind::TimedOut if self.has_full_time && error.outcome() != Outcome::NotSent => Verdict::Fault,
+            // Whoever asks for an answer within a millisecond blames nobody.
+            Kind::TimedOut if self.has_full_time => Verdict::Fault,
             // Where the peer chooses the subject, one where nobody listens is the peer's choice.
             Kind::NoResponders if self.route.has_one_subject => Verdict::Fault,
             Kind::Failed if error.as_failed().is_some_and(|failed| failed.counts) => Verdict::Fault,
@@ -99,7 +99,7 @@ impl Drop for Passed {
 mod tests {
     use std::time::Duration;
 
-    use contract::{Failed, Subject, Target};
+    use contract::{Failed, Outcome, Subject, Target};
 
     use tower_layer::Layer;
     use tower_service::Service;
@@ -149,7 +149,8 @@ mod tests {
             (Error::new(Kind::Internal, ""), State::Open),
             (failed(true), State::Open),
             (failed(false), State::Closed),
-            (Error::new(Kind::TimedOut, "").with_outcome(Outcome::NotSent), State::Closed),
+            // The connection to the backend took nothing for all that time.
+            (Error::new(Kind::TimedOut, "").with_outcome(Outcome::NotSent), State::Open),
             (Error::new(Kind::TooLarge, ""), State::Closed),
             (Error::new(Kind::Overloaded, ""), State::Closed),
             (Error::new(Kind::Denied, ""), State::Closed),

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::profiles::{Profile, beamline_results};
 use crate::route::{Call, Route};
 
 /// Puts [`Envelope`] in front of a service.
@@ -28,7 +29,7 @@ impl<S> Layer<S> for EnvelopeLayer {
     }
 }
 
-/// Applies the route's profile. Subscriptions and routes without a profile pass untouched.
+/// Applies the route's profile. Routes without one pass untouched, and so do subscriptions unless it is for them.
 #[derive(Clone, Debug)]
 pub struct Envelope<S> {
     inner: S,
@@ -48,14 +49,43 @@ where
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let profile = &call.route.settings.profile;
-        if profile.is_raw() || call.request.target.operation() == Operation::Subscribe {
-            return EnvelopeFuture { state: State::Sent { inner: self.inner.call(call), route: None } };
+        if profile.is_raw() {
+            return EnvelopeFuture { state: State::Sent { inner: self.inner.call(call), reader: None } };
+        }
+        if call.request.target.operation() == Operation::Subscribe {
+            let reader = Reader::of_stream(profile, &call);
+            return EnvelopeFuture { state: State::Sent { inner: self.inner.call(call), reader } };
         }
         if let Err(error) = profile.encode(&mut call.request) {
             return EnvelopeFuture { state: State::Refused { error: Some(error) } };
         }
-        let route = Some(Arc::clone(&call.route));
-        EnvelopeFuture { state: State::Sent { inner: self.inner.call(call), route } }
+        let reader = Some(Reader::Answer(Arc::clone(&call.route)));
+        EnvelopeFuture { state: State::Sent { inner: self.inner.call(call), reader } }
+    }
+}
+
+/// Who reads what comes back.
+enum Reader {
+    /// The route's profile.
+    Answer(Arc<Route>),
+    /// Its profile for streams, with what this one wants to hear.
+    Results(Arc<Route>, Box<beamline_results::Interest>),
+}
+
+impl Reader {
+    fn of_stream(profile: &Profile, call: &Call) -> Option<Self> {
+        let Profile::BeamlineResultsV1(settings) = profile else { return None };
+        let interest = Box::new(settings.interest(&call.request));
+        Some(Self::Results(Arc::clone(&call.route), interest))
+    }
+
+    fn read(self, answer: Result<Reply, Error>) -> Result<Reply, Error> {
+        match self {
+            Self::Answer(route) => route.settings.profile.decode(answer),
+            Self::Results(route, interest) => {
+                beamline_results::decode(answer, *interest, Arc::clone(&route.results))
+            }
+        }
     }
 }
 
@@ -70,11 +100,11 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F> {
-        // On its way; the route if its profile reads the answer.
+        // On its way; who reads the answer if anybody does, taken when it is there.
         Sent {
             #[pin]
             inner: F,
-            route: Option<Arc<Route>>,
+            reader: Option<Reader>,
         },
         // Not sent; why is taken when it is told.
         Refused {
@@ -91,10 +121,10 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProjection::Sent { inner, route } => {
+            StateProjection::Sent { inner, reader } => {
                 let answer = std::task::ready!(inner.poll(context));
-                Poll::Ready(match route {
-                    Some(route) => route.settings.profile.decode(answer),
+                Poll::Ready(match reader.take() {
+                    Some(reader) => reader.read(answer),
                     None => answer,
                 })
             }

@@ -2,4 +2,5 @@
 
 pub mod deadline;
 pub mod envelope;
+pub mod idempotency;
 pub mod retry;

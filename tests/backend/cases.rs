@@ -16,6 +16,7 @@ use ipc_gateway::backend::Backend;
 use ipc_gateway::backend::cancel::Manner;
 use tokio::time::Instant;
 
+pub(crate) use crate::streamed::*;
 use crate::suite::{Behaviour, Listener, Rig};
 
 /// The time a request may take here: longer than any case.
@@ -33,13 +34,14 @@ fn request_for(target: Target, payload: impl Into<Bytes>) -> Request {
         deadline: received + TIMEOUT,
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: Arc::new(Origin { door: "suite", identity, address: PeerAddress::Unix, connection: 7 }),
     }
 }
 
-fn request(subject: &str, payload: impl Into<Bytes>) -> Request {
+pub(crate) fn request(subject: &str, payload: impl Into<Bytes>) -> Request {
     request_for(Target::Request(Subject::parse(subject).unwrap()), payload)
 }
 
@@ -76,7 +78,7 @@ async fn delivery(stream: &mut DeliveryStream) -> (String, Bytes) {
 }
 
 /// Waits until `reached`: for what a backend does in a task of its own. The case's time limit ends it.
-async fn eventually(reached: impl Fn() -> bool) {
+pub(crate) async fn eventually(reached: impl Fn() -> bool) {
     while !reached() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -247,6 +249,19 @@ pub(crate) async fn late_replies_are_ignored<R: Rig>(rig: &R) {
     assert_eq!(rig.waiting(), 0);
 }
 
+pub(crate) async fn acknowledgements_of_streams_are_skipped_where_asked<R: Rig>(rig: &R) {
+    const ACKNOWLEDGEMENT: &str = r#"{"stream":"S", "seq":1}"#;
+    let stored = Behaviour { before: Some(ACKNOWLEDGEMENT), ..Behaviour::fixed("the answer") };
+    let _responder = rig.respond("suite.stored", None, stored).await;
+    for (skips_acknowledgements, answer) in [(true, "the answer"), (false, ACKNOWLEDGEMENT)] {
+        let manner = Manner { skips_acknowledgements, ..Manner::default() };
+        let reply = rig.backend().call_as(request("suite.stored", "x"), manner).await.unwrap();
+        let Reply::Message(message) = reply else { panic!("{reply:?}") };
+        assert_eq!(message.payload, answer);
+    }
+    eventually(|| rig.waiting() == 0).await;
+}
+
 pub(crate) async fn error_headers_make_failed<R: Rig>(rig: &R) {
     let cases: [(&str, Vec<_>, &str, u16, bool); 3] = [
         ("suite.own", vec![("Ipc-Gateway-Error", "policy_not_found")], "policy_not_found", 502, false),
@@ -290,7 +305,7 @@ pub(crate) async fn giving_a_request_up_tells_its_responder<R: Rig>(rig: &R) {
     let (mut listener, mut told) =
         (rig.listen("suite.long", None).await, rig.listen("suite.told", None).await);
     let _responder = rig.respond("suite.long", None, Behaviour::silent()).await;
-    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")) };
+    let manner = Manner { cancel_subject: Some(Subject::from_static("suite.told")), ..Manner::default() };
     let mut call = Box::pin(rig.backend().call_as(request("suite.long", "x"), manner));
     let asked = tokio::select! {
         biased;

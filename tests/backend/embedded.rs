@@ -62,14 +62,13 @@ impl Rig for Inside {
     async fn respond(&self, pattern: &str, queue: Option<&str>, behaviour: Behaviour) -> Task {
         let mut subscription = self.0.listen(Pattern::parse(pattern).unwrap(), queue);
         let task = tokio::spawn(async move {
-            let headers = headers(&behaviour.headers);
             while let Some(incoming) = subscription.next().await {
                 tokio::time::sleep(behaviour.delay).await;
-                let payload = behaviour.payload.clone().unwrap_or_else(|| incoming.payload().clone());
-                let reply = incoming.reply.filter(|_| !behaviour.silent);
-                for handle in std::iter::repeat_n(reply, 1 + behaviour.more).flatten() {
-                    // Only the first is taken: that is what some cases are about.
-                    let _ = handle.send(Message { headers: headers.clone(), payload: payload.clone() });
+                let payload = incoming.payload().clone();
+                let Some(reply) = incoming.reply else { continue };
+                for (pairs, payload) in behaviour.answers(&payload) {
+                    // Not all are taken: that is what some cases are about.
+                    let _ = reply.send(Message { headers: headers(&pairs), payload });
                 }
             }
         });
@@ -141,6 +140,7 @@ fn request(subject: &'static str, payload: impl Into<Bytes>) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: false,
         queue: None,
         trace: TraceContext::start(),
         origin: Origin { door: "test", identity, address: PeerAddress::Unix, connection: 1 }.into(),

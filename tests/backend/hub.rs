@@ -23,7 +23,7 @@ struct Fanned {
 
 /// The built-in routes, with queues as long as the broker's.
 fn handle() -> Handle {
-    let Config { mut routes, limits, .. } = Config::default();
+    let Config { mut routes, limits, idempotency, .. } = Config::default();
     for route in &mut routes {
         route.queue.messages_max = CAPACITY;
     }
@@ -36,6 +36,7 @@ fn handle() -> Handle {
         streams_max: limits.streams_max,
         inbox_prefix: "_INBOX".to_owned(),
         load: limits.load,
+        idempotency: idempotency.bounds,
     };
     let (registry, kinds) = (Registry::new(false), metrics::kinds());
     Handle::new(Rules::new(routes, limits, None, |route| RouteMeters::new(&registry, route, &kinds)))

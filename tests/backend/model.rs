@@ -94,6 +94,7 @@ fn request(target: Target, payload: Bytes) -> Request {
         deadline: received + Duration::from_secs(5),
         idempotent: false,
         ordered: false,
+        parts: false,
         queue: None,
         trace: TraceContext::start(),
         origin: Origin { door: "test", identity, address: PeerAddress::Unix, connection: 1 }.into(),

@@ -114,13 +114,11 @@ impl<W: Way> Rig for Real<W> {
         let mut subscriber = self.listen(pattern, queue).await;
         let client = self.outside.clone();
         let task = tokio::spawn(async move {
-            let headers = headers(&behaviour.headers);
             while let Some(message) = subscriber.next().await {
                 tokio::time::sleep(behaviour.delay).await;
-                let payload = behaviour.payload.clone().unwrap_or_else(|| message.payload.clone());
-                let reply = message.reply.filter(|_| !behaviour.silent);
-                for reply in std::iter::repeat_n(reply, 1 + behaviour.more).flatten() {
-                    client.publish_with_headers(reply, headers.clone(), payload.clone()).await.unwrap();
+                let Some(reply) = message.reply else { continue };
+                for (pairs, payload) in behaviour.answers(&message.payload) {
+                    client.publish_with_headers(reply.clone(), headers(&pairs), payload).await.unwrap();
                 }
             }
         });

@@ -93,11 +93,20 @@ pub(crate) struct Behaviour {
     pub(crate) headers: Vec<(&'static str, &'static str)>,
     /// The payload of the answer; `None` sends the request's back.
     pub(crate) payload: Option<Bytes>,
+    /// What it sends before the answer.
+    pub(crate) before: Option<&'static str>,
     /// How many answers it sends beyond the first.
     pub(crate) more: usize,
+    /// Answers with so many messages instead, numbered from 0, all but the last saying that more follow.
+    pub(crate) parts: usize,
+    /// The last of them says so too.
+    pub(crate) unfinished: bool,
     /// Sends none at all.
     pub(crate) silent: bool,
 }
+
+/// Headers and payload of one answer.
+pub(crate) type Answer = (Vec<(&'static str, &'static str)>, Bytes);
 
 impl Behaviour {
     /// Sends the request's payload back.
@@ -108,6 +117,30 @@ impl Behaviour {
     /// Never answers.
     pub(crate) fn silent() -> Self {
         Self { silent: true, ..Self::default() }
+    }
+
+    /// Answers with so many messages.
+    pub(crate) fn parts(parts: usize) -> Self {
+        Self { parts, ..Self::default() }
+    }
+
+    /// What to answer to this payload.
+    pub(crate) fn answers(&self, asked: &Bytes) -> Vec<Answer> {
+        if self.silent {
+            return Vec::new();
+        }
+        if self.parts == 0 {
+            let before = self.before.map(|text| (self.headers.clone(), Bytes::from_static(text.as_bytes())));
+            let payload = self.payload.clone().unwrap_or_else(|| asked.clone());
+            let answers = std::iter::repeat_n((self.headers.clone(), payload), 1 + self.more);
+            return before.into_iter().chain(answers).collect();
+        }
+        let part = |number: usize| {
+            let more = (number + 1 < self.parts || self.unfinished).then_some(("Ipc-Gateway-More", "1"));
+            let headers = self.headers.iter().copied().chain(more).collect();
+            (headers, number.to_string().into())
+        };
+        (0..self.parts).map(part).collect()
     }
 
     /// Always answers this.
@@ -149,9 +182,17 @@ macro_rules! conformance {
             thousand_concurrent_requests_do_not_mix,
             double_replies_are_ignored,
             late_replies_are_ignored,
+            acknowledgements_of_streams_are_skipped_where_asked,
             error_headers_make_failed,
             dropping_a_request_frees_its_slot,
             giving_a_request_up_tells_its_responder,
+            a_streamed_answer_is_whole_and_in_order,
+            an_answer_of_one_is_a_message_where_many_may_come,
+            many_answers_where_one_may_come_are_failed,
+            a_streamed_answer_over_its_count_is_cut_off,
+            a_streamed_answer_that_falls_silent_is_over,
+            a_streamed_answer_that_is_not_read_is_over,
+            dropping_a_streamed_answer_tells_its_responder,
             // Publishing.
             every_plain_listener_hears,
             queue_group_hears_once,

@@ -9,6 +9,8 @@ pub(crate) enum Example {
     Shell { script: String, output: Option<String> },
     /// A conversation in frames.
     Frames { said: Vec<Frame> },
+    /// The configuration file of the gateways from here on.
+    Configuration { text: String },
 }
 
 /// One line of a conversation.
@@ -85,9 +87,13 @@ pub(crate) fn examples(page: &str) -> Result<Vec<(usize, Example)>, Fault> {
                 Some((_, Example::Shell { output, .. })) if was_output_next => *output = Some(block.text),
                 _ => return Err((block.line, "an output follows the block that is run".to_owned())),
             },
+            "toml config" => examples.push((block.line, Example::Configuration { text: block.text })),
             "hex frame" => examples.push((block.line, Example::Frames { said: frames(&block)? })),
             info if info.contains(' ') => {
-                return Err((block.line, format!("{info:?} is none of: sh run, text output, hex frame")));
+                return Err((
+                    block.line,
+                    format!("{info:?} is none of: sh run, text output, hex frame, toml config"),
+                ));
             }
             _ => {}
         }

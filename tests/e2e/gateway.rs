@@ -74,9 +74,10 @@ impl Start {
         self.set(&format!("routes.decide.subject={subject}")).raw_tasks()
     }
 
-    /// Sends every task of version 1 as it is, without the router's profile.
+    /// Sends every task of version 1 as it is: without the router's profile, its bound, and questions for its pressure.
     pub(crate) fn raw_tasks(self) -> Self {
-        self.set("routes.decide.profile=raw")
+        let start = self.set("routes.decide.profile=raw").set("routes.decide.calls_max=0");
+        start.set("routes.decide.backpressure_enabled=false")
     }
 
     /// Puts a variable into its environment, which is empty otherwise.

@@ -26,6 +26,37 @@ fn an_answer_is_printed_as_it_is_by_every_way_in() {
 }
 
 #[test]
+fn an_answer_of_many_messages_is_printed_message_by_message_by_every_way_in_that_can_tell_it() {
+    let gateway = Gateway::start_with(&[
+        "--set",
+        "routes.count.patterns=demo.count",
+        "--set",
+        "routes.count.allow=any",
+        "--set",
+        "routes.count.replies_max=3",
+    ]);
+    let line = |number: usize, of: usize| format!("{{\"demo\":true,\"number\":{number},\"of\":{of}}}\n");
+    let three: String = (1..=3).map(|number| line(number, 3)).collect();
+    for via in VIAS {
+        let ran = gateway.run(&["request", "demo.count", "3", "--via", via]);
+        assert_eq!((ran.code, ran.text(), &*ran.complaints), (0, &*three, ""), "{via}");
+        let ran = gateway.run(&["request", "demo.count", "2", "--via", via, "--json"]);
+        let objects: Vec<serde_json::Value> =
+            ran.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let of = |name: &str| objects.iter().map(|object| object[name].clone()).collect::<Vec<_>>();
+        assert_eq!(of("more"), [json!(true), json!(true), json!(null)], "{via}: {objects:?}");
+        assert_eq!(objects[1]["payload"]["number"], 2, "{via}");
+        // What came is printed, and then how it was cut off.
+        let ran = gateway.run(&["request", "demo.count", "5", "--via", via]);
+        assert_eq!(ran.text().lines().count(), 3, "{via}: {ran:?}");
+        ran.assert_complains(4, &["too_large", "unknown"]);
+        let ran = gateway.run(&["request", "demo.count", "1", "--via", via]);
+        assert!(ran.code == 0 && ran.text().contains("\"of\":1"), "{via}: {ran:?}");
+    }
+    gateway.run(&["request", "demo.count", "1001"]).assert_complains(6, &["invalid_request"]);
+}
+
+#[test]
 fn a_payload_comes_from_the_argument_a_file_or_standard_input() {
     let gateway = Gateway::start();
     let bytes = [0, 255, b'\n', 7];

@@ -1,5 +1,7 @@
 //! Well-formed HTTP/2 with something wrong in it: each gets the status that is documented, and none hangs.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use hyper::http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,6 +95,8 @@ async fn a_message_that_never_ends_is_over_with_the_deadline() {
         send.send_data(framed(0, &question("echo", b"hello")).slice(..9), false).unwrap();
         let answer = answer(response).await;
         assert_eq!(answer.status(), Some(DEADLINE_EXCEEDED), "{method}: {answer:?}");
+        let details = STANDARD_NO_PAD.decode(&answer.told["grpc-status-details-bin"]).unwrap();
+        assert!(details.windows(8).any(|word| word == b"not_sent"), "{method}: {answer:?}");
     }
     // What has arrived of it is given back.
     gateway.until_metric("ipc_gateway_memory_used_bytes", 0).await;

@@ -13,7 +13,7 @@ use crate::running::within;
 /// A connection.
 pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
 /// What came of a call.
@@ -60,16 +60,17 @@ impl Connection {
         let (sender, connection) = within(builder.handshake(stream)).await.unwrap();
         let mut task = JoinSet::new();
         task.spawn(async move { drop(connection.await) });
-        Self { sender, _task: task }
+        Self { sender, task }
     }
 
-    /// Begins a call of a method of the service.
+    /// Begins a call of a method of the service, or of another one's if it says whose.
     pub(crate) async fn begin(
         &self,
         method: &str,
         headers: &[(&str, &[u8])],
     ) -> (h2::client::ResponseFuture, h2::SendStream<Bytes>) {
-        let mut request = Request::post(format!("http://localhost/gateway.v1.Gateway/{method}"))
+        let service = if method.contains('/') { "" } else { "gateway.v1.Gateway/" };
+        let mut request = Request::post(format!("http://localhost/{service}{method}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in headers {
@@ -85,6 +86,11 @@ impl Connection {
         // What is refused by its head may be reset before its body.
         drop(send.send_data(body, true));
         answer(response).await
+    }
+
+    /// Resolves when it is over, because the other side ended it.
+    pub(crate) async fn closed(mut self) {
+        within(self.task.join_next()).await;
     }
 
     /// Sees that the echo answers.

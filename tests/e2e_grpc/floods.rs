@@ -91,17 +91,9 @@ impl Villain {
 }
 
 /// The error of the last GOAWAY among the frames.
-fn goaway(mut bytes: &[u8]) -> Option<u32> {
-    let mut error = None;
-    while let Some(header) = bytes.first_chunk::<9>() {
-        let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
-        let Some(payload) = bytes.get(9..9 + length) else { break };
-        if header[3] == GOAWAY {
-            error = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
-        }
-        bytes = &bytes[9 + length..];
-    }
-    error
+fn goaway(bytes: &[u8]) -> Option<u32> {
+    let last = frames(bytes).filter(|(kind, ..)| *kind == GOAWAY).last();
+    last.map(|(.., payload)| u32::from_be_bytes(payload[4..8].try_into().unwrap()))
 }
 
 /// A gateway, and somebody who uses it meanwhile; what the villain is told must not matter to them.
@@ -218,19 +210,26 @@ async fn a_head_that_unpacks_to_much_is_refused() {
 const REQUESTS: &str = "ipc_gateway_requests_total{operation=\"request\",outcome=\"ok\",route=\"local\"}";
 
 /// Whether the frames hold a head or a reset of this stream.
-fn answers(mut bytes: &[u8], stream: u32) -> bool {
-    while let Some(header) = bytes.first_chunk::<9>() {
+fn answers(bytes: &[u8], stream: u32) -> bool {
+    frames(bytes).any(|(kind, of, _)| of == stream && matches!(kind, HEADERS | RST_STREAM))
+}
+
+/// The error with which this stream was reset, if it was.
+fn reset(bytes: &[u8], stream: u32) -> Option<u32> {
+    frames(bytes)
+        .find(|(kind, of, _)| (*kind, *of) == (RST_STREAM, stream))
+        .map(|(.., payload)| u32::from_be_bytes(payload.try_into().unwrap()))
+}
+
+/// The whole frames among the bytes: type, stream and payload.
+fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (u8, u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let header = bytes.first_chunk::<9>()?;
         let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
-        if bytes.len() < 9 + length {
-            break;
-        }
-        let of = u32::from_be_bytes(header[5..9].try_into().unwrap());
-        if of == stream && matches!(header[3], HEADERS | RST_STREAM) {
-            return true;
-        }
+        let payload = bytes.get(9..9 + length)?;
         bytes = &bytes[9 + length..];
-    }
-    false
+        Some((header[3], u32::from_be_bytes(header[5..9].try_into().unwrap()), payload))
+    })
 }
 
 #[tokio::test]
@@ -281,4 +280,28 @@ async fn connections_are_bounded() {
     drop(one);
     gateway.until("connections", 1).await;
     Connection::open(gateway.grpc).await.expect_echo().await;
+}
+
+/// A client that has not read how many calls it may have (RFC 9113, section 5.1.2).
+#[tokio::test]
+async fn a_call_over_the_bound_is_refused_and_the_others_go_on() {
+    const REFUSED_STREAM: u32 = 7;
+    let (gateway, other) = scene(&[("grpc.concurrent_streams_max", "2")]).await;
+    let mut villain = Villain::connect(gateway.grpc).await;
+    let message = crate::calls::framed(0, &crate::calls::question("silent", b""));
+    for stream in [1, 3, 5] {
+        let call = [frame(HEADERS, END_HEADERS, stream, &head()), frame(0, END_STREAM, stream, &message)];
+        villain.0.write_all(&call.concat()).await.unwrap();
+    }
+    let (mut all, mut piece) = (Vec::new(), vec![0; 65536]);
+    while reset(&all, 5).is_none() {
+        let length = within(villain.0.read(&mut piece)).await.unwrap();
+        assert!(length > 0, "the connection ends");
+        all.extend_from_slice(&piece[..length]);
+    }
+    assert_eq!((reset(&all, 5), reset(&all, 3), reset(&all, 1)), (Some(REFUSED_STREAM), None, None));
+    gateway.until("in_flight", 2).await;
+    other.expect_echo().await;
+    drop(villain);
+    gateway.until("in_flight", 0).await;
 }

@@ -12,10 +12,12 @@ use contract::{
     Address, Admission, Authenticate, ByteBudget, DoorMeters, Drain, Error, Frontend, Gate, Identity, Kind,
     Method, Pipeline, Presented, Reply, Timeouts,
 };
+use http_door::rest::{Stand, Standing, Table};
 use http_door::{Entry, HttpDoor, Mount, Peer, Router, Settings};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::fixture::{Client, PATIENCE};
 
@@ -83,6 +85,8 @@ pub(crate) async fn serve_with(
         request_headers: Vec::new(),
         response_headers: Vec::new(),
         gzip: false,
+        rest: watch::channel(Arc::new(Table::empty(Echo::ENTRIES))).1,
+        stand: Stand(Arc::new(|| Standing { connected: true, time: String::new() })),
         holder: |_| None,
         mount: Echo,
     };

@@ -1,5 +1,7 @@
 //! The outside party: services that answer on NATS, and how a gateway is put in front of them.
 
+use std::time::Duration;
+
 use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,6 +16,9 @@ pub(crate) const DECIDE: &str = "beamline.router.v1.decide";
 
 /// How many connections a gateway of [`in_front_of`] keeps; it opens no more, so that what it holds can be compared.
 const CONNECTIONS: f64 = 2.0;
+
+/// A look at something that may not be there yet.
+pub(crate) const GLANCE: Duration = Duration::from_millis(5);
 
 /// A gateway for this server, which it need not reach; told by the variable that the predecessor had. Tasks pass as
 /// they are.
@@ -108,10 +113,27 @@ impl Listening<'_> {
         self.outside.runtime.block_on(next).expect("a message comes").unwrap()
     }
 
+    /// The next message, if one comes within a moment.
+    pub(crate) fn glance(&mut self) -> Option<Message> {
+        let next = async { timeout(GLANCE, self.subscriber.next()).await };
+        self.outside.runtime.block_on(next).ok().map(|message| message.unwrap())
+    }
+
     /// Answers a message.
     pub(crate) fn answer(&self, message: &Message, payload: impl Into<Bytes>) {
         let reply = message.reply.clone().unwrap();
         self.outside.runtime.block_on(self.outside.client.publish(reply, payload.into())).unwrap();
+    }
+
+    /// Answers a message with one of several parts.
+    pub(crate) fn part(&self, message: &Message, payload: impl Into<Bytes>, more: bool) {
+        let reply = message.reply.clone().unwrap();
+        let mut headers = HeaderMap::new();
+        if more {
+            headers.insert("Ipc-Gateway-More", "1");
+        }
+        let sent = self.outside.client.publish_with_headers(reply, headers, payload.into());
+        self.outside.runtime.block_on(sent).unwrap();
     }
 
     /// Sees that what was answered has left.

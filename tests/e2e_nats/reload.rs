@@ -131,3 +131,32 @@ fn a_link_that_points_to_another_directory_is_seen_without_a_signal() {
     assert!(log.contains("routes.decide.rate_per_second: 0 is now 1"), "{log}");
     stop(gateway);
 }
+
+#[test]
+fn a_reload_puts_other_paths_in_force_and_a_wrong_template_changes_nothing() {
+    let server = NatsServer::start("");
+    let outside = Outside::of(&server);
+    outside.respond("people.greet", |body| body);
+    let place = place();
+    let route = |path: &str, body: &str| {
+        format!("[rest.greet]\npath = \"{path}\"\nsubject = \"people.greet\"\nbody = '{body}'\n")
+    };
+    write(place.path(), &route("/one/{name}", r#"{"to":"{name}"}"#));
+    let gateway = in_front_of(&server).set("reload.watch_ms=0").in_place_of(&place).gateway();
+    until_connected(&gateway);
+    let get = |path: &str| crate::beamline_http::get(&gateway, path);
+    assert_eq!(get("/one/you").body, r#"{"to":"you"}"#);
+    write(place.path(), &route("/two/{name}", r#"{"hello":"{name}"}"#));
+    gateway.signal(Signal::HUP);
+    gateway.until(OK, 1.0);
+    assert_eq!((get("/one/you").status, get("/two/you").body.as_str()), (404, r#"{"hello":"you"}"#));
+    assert!(get("/").body.contains("/two/{name}") && !get("/openapi.json").body.contains("/one/{name}"));
+    write(place.path(), &route("/three/{name}", r#"{"hello":"{nobody}"}"#));
+    gateway.signal(Signal::HUP);
+    gateway.until(REFUSED, 1.0);
+    assert_eq!((get("/three/you").status, get("/two/you").status), (404, 200));
+    let log = gateway.log();
+    assert!(log.contains("rest.greet.body has a placeholder that cannot be: {nobody} is not known"), "{log}");
+    assert!(log.contains("gateway.toml:4"), "{log}");
+    stop(gateway);
+}

@@ -12,13 +12,13 @@ use crate::gateway::{Gateway, PATIENCE, PROGRAM, clean, end_of, eventually};
 use crate::nats_server::NatsServer;
 use crate::outside::{DECIDE, Outside, in_front_of_a_router, until_connected};
 
-const CONTROL: &str = "beamline.demo-router.v1.control";
+pub(crate) const CONTROL: &str = "beamline.demo-router.v1.control";
 
 /// `ipc-gateway demo-router`, there when this is; ends with the value.
-struct Router(Child);
+pub(crate) struct Router(Child);
 
 impl Router {
-    fn start(server: &NatsServer, arguments: &[&str]) -> Self {
+    pub(crate) fn start(server: &NatsServer, arguments: &[&str]) -> Self {
         let mut child = clean(PROGRAM)
             .args(["demo-router", "--nats", &server.url()])
             .args(arguments)
@@ -60,7 +60,7 @@ fn payload_of(exchange: &Value) -> String {
 }
 
 /// Status, and body as JSON, of a decide request by HTTP.
-fn over_http(gateway: &Gateway, payload: &Value) -> (String, Value) {
+pub(crate) fn over_http(gateway: &Gateway, payload: &Value) -> (String, Value) {
     let payload = payload.to_string();
     let mut stream = TcpStream::connect(gateway.http()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -210,6 +210,32 @@ fn a_router_that_is_silent_late_or_double_costs_its_own_requests_only() {
 }
 
 #[test]
+fn a_stream_over_the_routers_subject_answers_nobody() {
+    let server = NatsServer::start("jetstream { store_dir: \"js\" }");
+    let outside = Outside::of(&server);
+    let (inbox, mut answers) = outside.inbox();
+    let stream = json!({"name": "DECIDES", "subjects": [DECIDE], "storage": "memory"}).to_string();
+    outside.ask_from(&inbox, "$JS.API.STREAM.CREATE.DECIDES", HeaderMap::new(), stream);
+    let created: Value = serde_json::from_slice(&answers.next().payload).unwrap();
+    assert_eq!(created["config"]["name"], "DECIDES", "{created}");
+    let _router = Router::start(&server, &[]);
+    let gateway = in_front(&server);
+    let mut client = gateway.client();
+    for number in 1..=20 {
+        let answer = client.ask(kind::TASK_SUBMIT, json!({"task_id": number.to_string()}).to_string());
+        assert_eq!(answer.json()["context"]["request_id"], number.to_string(), "{answer:?}");
+    }
+    // Each was acknowledged, before its answer or after it.
+    eventually("twenty acknowledgements are counted", || {
+        let metrics = gateway.metrics();
+        let of = |name: &str| metrics.of(&format!("ipc_gateway_nats_{name}_total"));
+        of("acknowledgements_skipped") + of("late_replies") + of("double_replies") == 20.0
+            && of("acknowledgements_skipped") > 0.0
+    });
+    gateway.stop();
+}
+
+#[test]
 fn a_router_is_told_at_run_time_how_to_behave() {
     let server = NatsServer::start("");
     let mut router = Router::start(&server, &["--backpressure", "inactive"]);
@@ -224,6 +250,7 @@ fn a_router_is_told_at_run_time_how_to_behave() {
     let told = ask(CONTROL, json!({"mode": "fail", "code": "decision_failed", "backpressure": "active"}));
     assert_eq!(told["ok"], true);
     assert_eq!(ask(status, json!({"subject": DECIDE}))["data"]["status"], "active");
+    assert_eq!(ask(CONTROL, json!({"backpressure": "inactive"}))["code"], "decision_failed");
     let gateway = in_front(&server);
     let mut client = gateway.client();
     assert_eq!(client.ask(kind::TASK_SUBMIT, "{}").json()["error"]["code"], "decision_failed");

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::client::{error_of, frame, kind};
 use crate::nats_server::NatsServer;
 use crate::outside::{DECIDE, Outside, in_front_of, until_connected};
@@ -88,6 +90,57 @@ fn large_tasks_do_not_pile_up_behind_their_deadlines() {
         other.ask(kind::TASK_SUBMIT, &task).kind == kind::RESPONSE_OK
     });
     gateway.until_held(&before.held());
+    gateway.stop();
+}
+
+/// What the client is told of each publish is what the listener sees of it afterwards.
+#[test]
+fn a_publish_that_found_no_room_in_time_is_not_sent() {
+    const COUNT: usize = 60;
+    let server = NatsServer::start("");
+    let outside = Outside::of(&server);
+    let mut heard = outside.listen("large.one");
+    let gateway = in_front_of(&server).set("nats.publish_queue_bytes_max=1000000").gateway();
+    until_connected(&gateway);
+    let before = gateway.metrics().held();
+    let mut line = gateway.json();
+    server.halt();
+    let pad = "x".repeat(900_000);
+    let mut accepted = Vec::new();
+    for id in 0..COUNT {
+        let payload = format!("{{\"id\":{id},\"pad\":\"{pad}\"}}");
+        let said = format!(
+            "{{\"op\":\"publish\",\"id\":\"{id}\",\"subject\":\"large.one\",\"timeout_ms\":50,\"payload\":{payload}}}\n"
+        );
+        line.write(said);
+        let told: Value = serde_json::from_str(&line.line()).unwrap();
+        assert_eq!(told["id"], id.to_string(), "{told}");
+        if told["op"] == "accepted" {
+            accepted.push(id);
+        } else {
+            let error = &told["error"];
+            assert_eq!(
+                (&error["kind"], &error["outcome"]),
+                (&json!("timed_out"), &json!("not_sent")),
+                "{told}"
+            );
+        }
+    }
+    // Fewer than the listener's queue holds, and more than none.
+    assert!((1..COUNT).contains(&accepted.len()), "{accepted:?}");
+    server.go_on();
+    line.write("{\"op\":\"publish\",\"id\":\"last\",\"subject\":\"large.one\",\"payload\":{\"id\":-1}}\n");
+    let mut seen = Vec::new();
+    loop {
+        let message: Value = serde_json::from_slice(&heard.next().payload).unwrap();
+        match usize::try_from(message["id"].as_i64().unwrap()) {
+            Ok(id) => seen.push(id),
+            Err(_) => break,
+        }
+    }
+    assert_eq!(seen, accepted);
+    drop(line);
+    gateway.until_held(&before);
     gateway.stop();
 }
 

@@ -97,6 +97,7 @@ pub(crate) fn request_of(origin: &Arc<Origin>, target: Target, payload: impl Int
         deadline: received + LIMIT,
         idempotent: false,
         ordered: false,
+        parts: true,
         queue: None,
         trace: TraceContext::start(),
         origin: origin.clone(),

@@ -70,11 +70,13 @@ impl Seen {
     }
 }
 
-/// An answer: how long it takes, its headers, its payload.
+/// An answer: how long it takes, what comes before its end, its headers, its payload.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Waits before answering.
     pub after: Duration,
+    /// Payloads of messages before the last, each saying that more follow.
+    pub parts: Vec<Bytes>,
     /// Headers.
     pub headers: Vec<(&'static str, &'static str)>,
     /// The payload.
@@ -153,10 +155,10 @@ impl Broker {
                         if let (Some(answer), Some(reply)) = (answer(&seen), message.reply) {
                             answers.spawn(async move {
                                 tokio::time::sleep(answer.after).await;
-                                let mut headers = Headers::new();
-                                for (name, value) in &answer.headers {
-                                    headers.append(*name, *value).expect("the case's headers are headers");
+                                for payload in answer.parts {
+                                    let _ = reply.send(Message { headers: header_set(&[MORE]), payload });
                                 }
+                                let headers = header_set(&answer.headers);
                                 // Nobody waits for it when the peer is gone, which is what some cases are about.
                                 let _ = reply.send(Message { headers, payload: answer.payload });
                             });
@@ -185,10 +187,12 @@ impl Broker {
                             let client = client.clone();
                             answers.spawn(async move {
                                 tokio::time::sleep(answer.after).await;
-                                let mut headers = async_nats::HeaderMap::new();
-                                for (name, value) in &answer.headers {
-                                    headers.append(*name, *value);
+                                for payload in answer.parts {
+                                    let headers = header_map(&[MORE]);
+                                    let _ =
+                                        client.publish_with_headers(reply.clone(), headers, payload).await;
                                 }
+                                let headers = header_map(&answer.headers);
                                 let _ = client.publish_with_headers(reply, headers, answer.payload).await;
                             });
                         }
@@ -202,13 +206,19 @@ impl Broker {
 
     /// Publishes from outside.
     pub async fn publish(&self, subject: &str, payload: Bytes) {
+        self.publish_with(subject, &[], payload).await;
+    }
+
+    /// Publishes from outside, with headers.
+    pub async fn publish_with(&self, subject: &str, pairs: &[(&'static str, &'static str)], payload: Bytes) {
         match self {
             Self::Embedded(backend) => {
                 let subject = Subject::parse(subject).expect("the case's subject is one");
-                backend.publish(&subject, &Headers::new(), &payload).expect("it is small enough");
+                backend.publish(&subject, &header_set(pairs), &payload).expect("it is small enough");
             }
             Self::Nats(_, outside) => {
-                outside.publish(subject.to_owned(), payload).await.expect("connected");
+                let headers = header_map(pairs);
+                outside.publish_with_headers(subject.to_owned(), headers, payload).await.expect("connected");
             }
         }
     }
@@ -231,6 +241,25 @@ async fn round_trip(client: &async_nats::Client) {
     let mut back = client.subscribe(inbox.clone()).await.expect("connected");
     client.publish(inbox, Bytes::new()).await.expect("connected");
     back.next().await.expect("connected");
+}
+
+/// Says that further messages follow.
+pub const MORE: (&str, &str) = ("Ipc-Gateway-More", "1");
+
+fn header_map(pairs: &[(&'static str, &'static str)]) -> async_nats::HeaderMap {
+    let mut headers = async_nats::HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, *value);
+    }
+    headers
+}
+
+fn header_set(pairs: &[(&'static str, &'static str)]) -> Headers {
+    let mut headers = Headers::new();
+    for (name, value) in pairs {
+        headers.append(*name, *value).expect("the case's headers are headers");
+    }
+    headers
 }
 
 fn pattern(text: &str) -> Pattern {

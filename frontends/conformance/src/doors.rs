@@ -5,6 +5,17 @@
 
 use ipc_gateway::client::Via;
 
+/// What the clients of a door can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// Requests, publishes and subscriptions, by subject.
+    OfSubjects,
+    /// Tasks without a subject.
+    OfTasks,
+    /// Subscriptions only: what is heard are deliveries.
+    ToListen,
+}
+
 /// A way to speak to the gateway.
 #[derive(Debug)]
 pub struct Door {
@@ -14,8 +25,8 @@ pub struct Door {
     pub via: Via,
     /// Whether its peers are known by their Unix user, and not by their address.
     pub local: bool,
-    /// Whether it names tasks instead of subjects.
-    pub tasks: bool,
+    /// What its clients can say.
+    pub speaks: Speaks,
     /// Whether a client waits for an answer before it says the next thing.
     pub one_at_a_time: bool,
     /// Another door at which a peer of this one has the same identity.
@@ -40,6 +51,13 @@ const TASKS_ONLY: &str = "ipc.md, Frames: three tasks and no subjects";
 const NO_HEADERS: &str = "ipc.md, Frames: a payload and nothing beside it";
 /// Answers without ids come in the order of the questions.
 const IN_ORDER: &str = "ipc.md, Behaviour: replies come in the order of the requests";
+/// Nothing in the one reply of a task says whether another follows.
+const ONE_ANSWER: &str = "ipc.md, Behaviour: a task has one reply";
+/// HTTP alone has answers, and no message that nobody asked for.
+const BY_EVENTS: &str = "http.md, Subscribe: deliveries are Server-Sent Events";
+/// An event stream goes one way.
+const ONE_WAY: &str =
+    "http.md, Subscribe: the client sends nothing to a responder, and gets no answer from one";
 
 /// The doors, in the order of the columns.
 pub static DOORS: &[Door] = &[
@@ -47,7 +65,7 @@ pub static DOORS: &[Door] = &[
         name: "Unix v1",
         via: Via::UnixV1,
         local: true,
-        tasks: true,
+        speaks: Speaks::OfTasks,
         one_at_a_time: false,
         partner: Via::Unix,
         payload_bytes_max: FRAME_1_BYTES,
@@ -62,13 +80,15 @@ pub static DOORS: &[Door] = &[
             ("unknown route", TASKS_ONLY),
             ("answers out of order", IN_ORDER),
             ("order of publishes", TASKS_ONLY),
+            ("streamed reply", ONE_ANSWER),
+            ("streamed reply cut off", ONE_ANSWER),
         ],
     },
     Door {
         name: "Unix v2",
         via: Via::Unix,
         local: true,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: false,
         partner: Via::Unix,
         payload_bytes_max: FRAME_BYTES,
@@ -78,7 +98,7 @@ pub static DOORS: &[Door] = &[
         name: "raw JSON",
         via: Via::Tasks,
         local: true,
-        tasks: true,
+        speaks: Speaks::OfTasks,
         one_at_a_time: false,
         partner: Via::Unix,
         payload_bytes_max: 4 << 20,
@@ -93,6 +113,8 @@ pub static DOORS: &[Door] = &[
             ("unknown route", TASKS_ONLY),
             ("answers out of order", IN_ORDER),
             ("order of publishes", TASKS_ONLY),
+            ("streamed reply", ONE_ANSWER),
+            ("streamed reply cut off", ONE_ANSWER),
             ("order of deliveries", "ipc.md, Raw JSON: subscriptions are the envelope's"),
             ("slow reader told", "ipc.md, Raw JSON: subscriptions are the envelope's"),
         ],
@@ -101,7 +123,7 @@ pub static DOORS: &[Door] = &[
         name: "JSON envelope",
         via: Via::Json,
         local: true,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: false,
         partner: Via::Unix,
         payload_bytes_max: DOCUMENT_BYTES,
@@ -111,7 +133,7 @@ pub static DOORS: &[Door] = &[
         name: "WebSocket JSON",
         via: Via::Ws,
         local: false,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: false,
         partner: Via::Http,
         payload_bytes_max: DOCUMENT_BYTES,
@@ -121,27 +143,54 @@ pub static DOORS: &[Door] = &[
         name: "WebSocket binary",
         via: Via::WsBinary,
         local: false,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: false,
         partner: Via::Http,
         payload_bytes_max: FRAME_BYTES,
         cannot: &[],
     },
     Door {
-        name: "HTTP and SSE",
+        name: "HTTP",
         via: Via::Http,
         local: false,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: true,
         partner: Via::Ws,
         payload_bytes_max: 4 << 20,
-        cannot: &[],
+        cannot: &[("order of deliveries", BY_EVENTS), ("slow reader told", BY_EVENTS)],
+    },
+    Door {
+        name: "SSE",
+        via: Via::Http,
+        local: false,
+        speaks: Speaks::ToListen,
+        one_at_a_time: false,
+        partner: Via::Ws,
+        payload_bytes_max: 4 << 20,
+        cannot: &[
+            ("headers to the responder", ONE_WAY),
+            ("trace continued", ONE_WAY),
+            ("identity and door told", ONE_WAY),
+            ("deadline told", ONE_WAY),
+            ("wildcard in a publish", ONE_WAY),
+            ("too large", ONE_WAY),
+            ("no responders", ONE_WAY),
+            ("failed", ONE_WAY),
+            ("expired", ONE_WAY),
+            ("circuit open", ONE_WAY),
+            ("1,000 pipelined", ONE_WAY),
+            ("answers out of order", ONE_WAY),
+            ("order of publishes", ONE_WAY),
+            ("streamed reply", ONE_WAY),
+            ("streamed reply cut off", ONE_WAY),
+            ("responder told of a cancel", ONE_WAY),
+        ],
     },
     Door {
         name: "gRPC",
         via: Via::Grpc,
         local: false,
-        tasks: false,
+        speaks: Speaks::OfSubjects,
         one_at_a_time: false,
         partner: Via::Http,
         payload_bytes_max: FRAME_BYTES,
@@ -150,6 +199,16 @@ pub static DOORS: &[Door] = &[
 ];
 
 impl Door {
+    /// Whether it names tasks instead of subjects.
+    pub fn is_of_tasks(&self) -> bool {
+        self.speaks == Speaks::OfTasks
+    }
+
+    /// Whether its clients only listen.
+    pub fn only_listens(&self) -> bool {
+        self.speaks == Speaks::ToListen
+    }
+
     /// The section that says that the protocol has no words for this case.
     pub fn cannot(&self, case: &str) -> Option<&'static str> {
         self.cannot.iter().find(|(name, _)| *name == case).map(|(_, section)| *section)

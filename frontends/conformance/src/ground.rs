@@ -95,7 +95,7 @@ impl Ground {
 
     /// A call on another subject; what has tasks only has no word for it, and asks the case's.
     pub fn call_to(&self, subject: &str, payload: impl Into<Bytes>) -> Call {
-        let subject = if self.door.tasks { "task_submit" } else { subject };
+        let subject = if self.door.is_of_tasks() { "task_submit" } else { subject };
         Call {
             subject: subject.to_owned(),
             payload: payload.into(),
@@ -106,12 +106,51 @@ impl Ground {
         }
     }
 
+    /// What a client of the door asks first: a request, or a subscription where it only listens.
+    pub fn question(&self, payload: impl Into<Bytes>) -> Say {
+        self.question_to(&self.subject, payload)
+    }
+
+    /// The same, about another subject.
+    pub fn question_to(&self, subject: &str, payload: impl Into<Bytes>) -> Say {
+        let call = self.call_to(subject, payload);
+        if self.door.only_listens() { Say::Subscribe(call) } else { Say::Request(call) }
+    }
+
+    /// Holds if the question was answered as it should be.
+    pub fn settled(&self, what: What) -> Result<(), Fault> {
+        if self.door.only_listens() { accepted(what) } else { reply(what).map(drop) }
+    }
+
+    /// Subscribes to the case's subject by the door under test.
+    pub async fn subscribed(&self) -> Result<Box<dyn Line>, Fault> {
+        let mut line = self.line().await?;
+        let mut call = self.call(Bytes::new());
+        call.subject.clone_from(&self.subject);
+        accepted(ask(&mut line, 1, &Say::Subscribe(call)).await?)?;
+        Ok(line)
+    }
+
+    /// Streams that hold a permit now.
+    pub fn streams(&self) -> usize {
+        self.gateway.as_ref().map_or(0, |gateway| gateway.rules().load().streams.used())
+    }
+
     /// Has the outside party answer on the case's subject.
     pub async fn respond<F>(&mut self, answer: F) -> Ear
     where
         F: Fn(&Seen) -> Option<Answer> + Clone + Send + Sync + 'static,
     {
-        self.broker.respond(&mut self.tasks, &self.subject, answer).await
+        let subject = self.subject.clone();
+        self.respond_on(&subject, answer).await
+    }
+
+    /// Has the outside party answer on another subject.
+    pub async fn respond_on<F>(&mut self, subject: &str, answer: F) -> Ear
+    where
+        F: Fn(&Seen) -> Option<Answer> + Clone + Send + Sync + 'static,
+    {
+        self.broker.respond(&mut self.tasks, subject, answer).await
     }
 
     /// Has the outside party send each request's payload back.
@@ -172,6 +211,22 @@ pub fn reply(what: What) -> Result<(Headers, Bytes), Fault> {
     match what {
         What::Reply { headers, payload, more: false } => Ok((headers, payload)),
         other => Err(format!("a reply was expected, and came {}", shown(&other))),
+    }
+}
+
+/// Holds if it is an acceptance.
+pub fn accepted(what: What) -> Result<(), Fault> {
+    match what {
+        What::Accepted => Ok(()),
+        other => Err(format!("accepted was expected, and came {}", shown(&other))),
+    }
+}
+
+/// The next message of a subscription.
+pub async fn delivery(line: &mut Box<dyn Line>) -> Result<(String, Headers, Bytes), Fault> {
+    match line.heard().await.map_err(|lost| lost.to_string())?.what {
+        What::Delivery { subject, headers, payload } => Ok((subject, headers, payload)),
+        other => Err(format!("a delivery was expected, and came {}", shown(&other))),
     }
 }
 

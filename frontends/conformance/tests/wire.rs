@@ -48,7 +48,7 @@ fn names(seen: &Seen) -> BTreeSet<String> {
 async fn the_same_request_by_each_door_is_the_same_message() {
     let server = Server::start();
     let mut first: Option<Seen> = None;
-    for door in DOORS {
+    for door in DOORS.iter().filter(|door| !door.only_listens()) {
         let seen = seen(door, &server).await;
         assert_eq!(
             (seen.subject.as_str(), &seen.payload[..]),

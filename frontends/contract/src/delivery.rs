@@ -62,6 +62,15 @@ impl Delivery {
         Self { subject, headers, payload, position: None, bodies, charge: OnceLock::new() }
     }
 
+    /// The same with another payload, charged where this one is.
+    pub fn with_payload(&self, payload: Bytes) -> Self {
+        let other = Self { payload, ..self.clone() };
+        if let Some(charge) = self.charge.get() {
+            other.charge.get_or_init(|| charge.another(other.cost()));
+        }
+        other
+    }
+
     /// Charges it to `budget` until the last who has it lets go, with every body that is encoded from now on. It
     /// has arrived already, so it is counted even past the limit. Who comes second changes nothing.
     pub fn charge_to(&self, budget: &ByteBudget) {
@@ -153,6 +162,19 @@ mod tests {
         let other = std::sync::Arc::clone(&delivery);
         drop(delivery);
         assert_eq!(budget.used(), cost + 10);
+        drop(other);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn one_with_another_payload_is_charged_for_itself() {
+        let (delivery, budget) = (delivery(), ByteBudget::new(1));
+        delivery.charge_to(&budget);
+        let cost = delivery.cost();
+        let other = delivery.with_payload(Bytes::from_static(b"longer"));
+        assert_eq!((&other.payload[..], budget.used()), (&b"longer"[..], cost + other.cost()));
+        drop(delivery);
+        assert_eq!(budget.used(), other.cost());
         drop(other);
         assert_eq!(budget.used(), 0);
     }

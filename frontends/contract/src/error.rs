@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -210,6 +211,7 @@ pub struct Error {
     outcome: Outcome,
     text: Cow<'static, str>,
     retry_after: Option<Duration>,
+    rate_per_second: Option<NonZeroU32>,
     failed: Option<Box<Failed>>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -218,7 +220,15 @@ impl Error {
     /// An error of `kind` with a text for the peer. A text of the program itself allocates nothing.
     pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Self {
         let outcome = kind.row().outcome;
-        Self { kind, outcome, text: text.into(), retry_after: None, failed: None, cause: None }
+        Self {
+            kind,
+            outcome,
+            text: text.into(),
+            retry_after: None,
+            rate_per_second: None,
+            failed: None,
+            cause: None,
+        }
     }
 
     /// The backend's no, with its own body and statuses.
@@ -236,6 +246,12 @@ impl Error {
     #[must_use]
     pub fn with_retry_after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
+    }
+
+    /// Says which rate was exceeded, in requests a second, rounded up.
+    #[must_use]
+    pub fn with_rate_per_second(self, rate: NonZeroU32) -> Self {
+        Self { rate_per_second: Some(rate), ..self }
     }
 
     /// Adds the cause: for the log, never for the wire.
@@ -262,6 +278,11 @@ impl Error {
     /// When trying again may help; `None` says nothing about it.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The rate that was exceeded in requests a second, rounded up, for [`Kind::RateLimited`].
+    pub fn rate_per_second(&self) -> Option<NonZeroU32> {
+        self.rate_per_second
     }
 
     /// The backend's own no, for [`Kind::Failed`].

@@ -24,6 +24,9 @@ pub struct Request {
     pub idempotent: bool,
     /// Whether it must keep its order among the requests of its connection (publishes do anyway).
     pub ordered: bool,
+    /// Of a request: whether its peer can take an answer of many messages. Without it a route that gives such answers
+    /// refuses it.
+    pub parts: bool,
     /// Of a subscription: what the peer asks of its queue; without it all is as the route says. Other
     /// operations ignore it.
     pub queue: Option<QueueWish>,
@@ -31,6 +34,13 @@ pub struct Request {
     pub trace: TraceContext,
     /// Who asks.
     pub origin: Arc<Origin>,
+}
+
+impl Request {
+    /// The text for who cannot take an answer of many parts where answers have them: a protocol that has a status of its
+    /// own for it knows it by this.
+    pub const PARTS_NEEDED: &'static str =
+        "this route answers with a stream, which cannot be told to who asks in this way";
 }
 
 /// The shape of an exchange.

@@ -186,6 +186,7 @@ async fn dispatch<P: Pipeline>(
     let origin = request.extensions_mut().remove::<Arc<Origin>>().expect("every connection has an origin");
     let arrived = Arrived::new(&door.gate.budget, door.message_bytes_max);
     let (counted, telling) = (arrived.clone(), door.telling);
+    let message = arrived.clone();
     let head = Head { received, timeout, trace: trace.clone(), origin, arrived };
     // The method answers within its own deadline; this is for a client that does not finish its message.
     let due = if TALKING.contains(&request.uri().path()) {
@@ -203,7 +204,13 @@ async fn dispatch<P: Pipeline>(
     match answered {
         Ok(Ok(Ok(response))) => Ok(door.completed(response, &trace)),
         Ok(Err(panic)) => Err(panicked(door, &*panic)),
-        Err(_) => Err(Error::new(Kind::TimedOut, "no answer within the deadline of the call")),
+        Err(_) if message.was_taken() => {
+            Err(Error::new(Kind::TimedOut, "no answer within the deadline of the call"))
+        }
+        Err(_) => {
+            let text = "the message did not arrive within the deadline of the call";
+            Err(Error::new(Kind::TimedOut, text).with_outcome(Outcome::NotSent))
+        }
     }
 }
 

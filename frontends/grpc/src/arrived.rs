@@ -4,6 +4,7 @@
 //! decoder. A message that is decoded takes its share along, and what is left is given back with the call.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -23,6 +24,8 @@ const FRAME_BYTES: usize = 16 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     charge: Arc<Mutex<Charge>>,
+    /// Whether a whole message was there.
+    whole: Arc<AtomicBool>,
     budget: ByteBudget,
     bytes_max: usize,
 }
@@ -32,16 +35,22 @@ impl Arrived {
     pub(crate) fn new(budget: &ByteBudget, message_bytes_max: usize) -> Self {
         let nothing = Arc::new(Mutex::new(budget.charge_always(0)));
         let bytes_max = message_bytes_max + PREFIX_BYTES + FRAME_BYTES;
-        Self { charge: nothing, budget: budget.clone(), bytes_max }
+        Self { charge: nothing, whole: Arc::default(), budget: budget.clone(), bytes_max }
     }
 
     /// The share of a message of `bytes` bytes. A message that came compressed is larger than what arrived of it,
     /// and counts as what it is.
     pub(crate) fn take(&self, bytes: usize) -> Charge {
+        self.whole.store(true, Ordering::Relaxed);
         // Before it is given back, so that nobody else takes it in between.
         let share = self.budget.charge_always(bytes);
         self.charge.lock().unwrap_or_else(PoisonError::into_inner).shrink(bytes + PREFIX_BYTES);
         share
+    }
+
+    /// Whether a message was taken, so that something may have come of the call.
+    pub(crate) fn was_taken(&self) -> bool {
+        self.whole.load(Ordering::Relaxed)
     }
 
     fn grow(&self, bytes: usize) -> bool {

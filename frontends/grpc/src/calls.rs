@@ -44,13 +44,15 @@ pub(crate) struct Question {
     pub(crate) headers: Headers,
     pub(crate) payload: Bytes,
     pub(crate) idempotent: bool,
+    /// Whether its answer may have many messages.
+    pub(crate) parts: bool,
     pub(crate) queue: Option<QueueWish>,
 }
 
 impl<P: Pipeline> Door<P> {
     /// Calls the pipeline. Dropping the future, as hyper does when the client resets the call, takes it back.
     pub(crate) async fn call(&self, head: &Head, question: Question) -> Result<Reply, Error> {
-        let Question { target, headers, payload, idempotent, queue } = question;
+        let Question { target, headers, payload, idempotent, parts, queue } = question;
         // In a stream of messages each has its own time.
         let received = Instant::now();
         let asked = head.until().map(|until| until.saturating_duration_since(received));
@@ -62,6 +64,7 @@ impl<P: Pipeline> Door<P> {
             deadline: self.gate.deadline(received, asked),
             idempotent,
             ordered: false,
+            parts,
             queue,
             trace: head.trace.clone(),
             origin: Arc::clone(&head.origin),

@@ -5,26 +5,22 @@
 //! bounds at their defaults.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use contract::{ByteBudget, Handshake, Origin, Pipeline};
+use contract::{Handshake, Origin, Pipeline};
 use hyper::Request;
-use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tonic::Status;
-use tonic::body::Body;
 use wire::caps::Place;
-use wire::charged::charged;
 
 use crate::answer::Answers;
-use crate::watched::{Answering, Patience, Pulse, Watched};
+use crate::taking::{Taking, Takings};
+use crate::watched::{Patience, Pulse, Watched};
 use crate::{Door, Settings};
 
 /// What a connection without a call gets to take its last answer, once it is to end.
@@ -122,18 +118,27 @@ impl<P: Pipeline> Serving<P> {
         let (pulse, drain) = (Pulse::default(), door.gate.drain.clone());
         let watched = Watched::new(stream, bounds.patience, Arc::clone(&door.gate.meters), handshake);
         let (beat, budget) = (pulse.clone(), door.gate.budget.clone());
+        let takings = Takings::default();
+        let takings_of_answers = takings.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let answering = beat.answering();
-            let (answers, origin, budget) = (answers.clone(), Arc::clone(&origin), budget.clone());
+            let (answers, origin) = (answers.clone(), Arc::clone(&origin));
+            let (budget, takings) = (budget.clone(), takings_of_answers.clone());
             async move {
                 let response = answers.answer(request, origin).await;
-                Ok::<_, Infallible>(response.map(|body| Watching { body, budget, _answering: answering }))
+                Ok::<_, Infallible>(response.map(|body| Taking::new(body, budget, takings, answering)))
             }
         });
         let builder = bounds.builder();
         let mut connection = pin!(builder.serve_connection(TokioIo::new(watched), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = takings.stalled(bounds.patience.write_timeout) => {
+                tracing::debug!(door = crate::NAME, "a client takes nothing of an answer");
+                // GOAWAY says that the end is meant; what waits for this client is given up with it.
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await.unwrap_or(Ok(()))
+            }
             () = to_end(&pulse, bounds.idle_timeout, drain.leave()) => {
                 // GOAWAY, and for HTTP/1.1 "connection: close": what is in flight is answered.
                 connection.as_mut().graceful_shutdown();
@@ -166,39 +171,5 @@ async fn to_end(pulse: &Pulse, idle_timeout: Duration, leave: impl Future<Output
     tokio::select! {
         () = leave => {}
         () = idle => {}
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// A body that keeps the connection busy until it is written, and whose bytes are counted until they are gone.
-    struct Watching {
-        #[pin]
-        body: Body,
-        budget: ByteBudget,
-        _answering: Answering,
-    }
-}
-
-impl HttpBody for Watching {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = self.project();
-        let budget = &*this.budget;
-        this.body
-            .poll_frame(context)
-            .map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(|data| charged(data, budget)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

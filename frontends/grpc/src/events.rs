@@ -14,6 +14,7 @@ use prost::Message;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 
+use crate::service::reply_too_large;
 use crate::status::Telling;
 use crate::{proto, shared};
 
@@ -28,6 +29,10 @@ pub(crate) struct Hall<'a> {
 
 /// A message that an event can be told in.
 pub(crate) trait Told: Sized {
+    /// Whether they are the parts of one answer: then none may be missing, and the answer is finished when the gateway
+    /// stops, like that of any request.
+    const IS_ANSWER: bool;
+
     /// A delivery, in `bytes_max` bytes or not at all.
     fn delivery(delivery: &Arc<Delivery>, bytes_max: usize) -> Option<Self>;
 
@@ -41,6 +46,8 @@ pub(crate) fn gap(lost: Option<NonZeroU64>) -> proto::Gap {
 }
 
 impl Told for shared::SubscribeResponse {
+    const IS_ANSWER: bool = false;
+
     fn delivery(delivery: &Arc<Delivery>, bytes_max: usize) -> Option<Self> {
         let told = Self { event: Some(shared::Event::Delivery(shared::delivery(delivery))) };
         (told.encoded_len() <= bytes_max).then_some(told)
@@ -52,6 +59,8 @@ impl Told for shared::SubscribeResponse {
 }
 
 impl Told for proto::RequestStreamResponse {
+    const IS_ANSWER: bool = true;
+
     fn delivery(delivery: &Arc<Delivery>, bytes_max: usize) -> Option<Self> {
         let (headers, payload) = (shared::headers(&delivery.headers), delivery.payload.clone());
         let told = Self { headers, payload, gap: None };
@@ -126,7 +135,7 @@ impl<T: Told> Stream for Events<T> {
         if self.stream.is_none() {
             return Poll::Ready(None);
         }
-        if self.leave.as_mut().poll(context).is_ready() {
+        if !T::IS_ANSWER && self.leave.as_mut().poll(context).is_ready() {
             let error = draining(&self.drain);
             return self.fail(&error);
         }
@@ -137,8 +146,11 @@ impl<T: Told> Stream for Events<T> {
         match Pin::new(stream).poll_next(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(Event::Delivery(delivery)))) => {
-                // What is larger than a message may be is told as lost, and told where.
                 let told = T::delivery(&delivery, self.message_bytes_max);
+                if T::IS_ANSWER && told.is_none() {
+                    return self.fail(&reply_too_large());
+                }
+                // What is larger than a message may be is told as lost, and told where.
                 Poll::Ready(Some(Ok(told.unwrap_or_else(|| T::gap(Some(NonZeroU64::MIN))))))
             }
             Poll::Ready(Some(Ok(Event::Gap { lost }))) => Poll::Ready(Some(Ok(T::gap(lost)))),

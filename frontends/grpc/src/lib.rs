@@ -7,7 +7,7 @@
 //! # Layout
 //!
 //! [`proto`] is made from `proto/gateway/v1`, but for the messages of [`shared`]; `connection` is one connection over
-//! `watched`, which counts `frames`; `answer` is what every call passes; `service` holds the methods, with `calls` for
+//! `watched`, which counts `frames`, with `taking` for what its client does not take; `answer` is what every call passes; `service` holds the methods, with `calls` for
 //! the pipeline, `events` and `session` for what is a stream; `asking` and `status` are the ways in and out;
 //! `arrived` counts memory; `health` tells the readiness; [`client`] is a session seen from the other end.
 
@@ -25,6 +25,7 @@ mod service;
 mod session;
 pub mod shared;
 mod status;
+mod taking;
 mod watched;
 
 use std::fmt;

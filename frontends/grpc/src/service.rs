@@ -49,7 +49,7 @@ impl<P: Pipeline> Gateway for Service<P> {
             let RequestRequest { subject: name, headers, payload, idempotent } = message;
             let target = Target::Request(subject(name)?);
             let headers = asking::headers(&door.request_names, metadata.as_ref(), headers)?;
-            let question = Question { target, headers, payload, idempotent, queue: None };
+            let question = Question { target, headers, payload, idempotent, parts: false, queue: None };
             match door.call(&head, question).await? {
                 Reply::Message(message) => door.reply(message),
                 Reply::Accepted => Ok(Response::new(RequestResponse::default())),
@@ -73,7 +73,7 @@ impl<P: Pipeline> Gateway for Service<P> {
             let RequestStreamRequest { subject: name, headers, payload, idempotent } = message;
             let target = Target::Request(subject(name)?);
             let headers = asking::headers(&door.request_names, metadata.as_ref(), headers)?;
-            let question = Question { target, headers, payload, idempotent, queue: None };
+            let question = Question { target, headers, payload, idempotent, parts: true, queue: None };
             Ok(match door.call(&head, question).await? {
                 Reply::Message(message) => {
                     let (metadata, reply, _) = door.reply(message)?.into_parts();
@@ -100,7 +100,7 @@ impl<P: Pipeline> Gateway for Service<P> {
             let PublishRequest { subject: name, headers, payload, idempotent } = message;
             let target = Target::Publish(subject(name)?);
             let headers = asking::headers(&door.request_names, metadata.as_ref(), headers)?;
-            let question = Question { target, headers, payload, idempotent, queue: None };
+            let question = Question { target, headers, payload, idempotent, parts: false, queue: None };
             door.call(&head, question).await
         };
         match answered.await {
@@ -130,7 +130,7 @@ impl<P: Pipeline> Gateway for Service<P> {
                 let PublishManyRequest { subject: name, headers, payload, idempotent } = message;
                 let target = Target::Publish(subject(name)?);
                 let headers = asking::headers(&door.request_names, &HeaderMap::new(), headers)?;
-                let question = Question { target, headers, payload, idempotent, queue: None };
+                let question = Question { target, headers, payload, idempotent, parts: false, queue: None };
                 door.call(&head, question).await
             };
             if let Err(error) = published.await {
@@ -151,8 +151,14 @@ impl<P: Pipeline> Gateway for Service<P> {
             let target = Target::Subscribe(pattern(message.pattern)?);
             let headers = asking::headers(&door.request_names, metadata.as_ref(), Vec::new())?;
             let queue = message.queue.map(queue_wish).transpose()?;
-            let question =
-                Question { target, headers, payload: bytes::Bytes::new(), idempotent: true, queue };
+            let question = Question {
+                target,
+                headers,
+                payload: bytes::Bytes::new(),
+                idempotent: true,
+                parts: false,
+                queue,
+            };
             match door.call(&head, question).await? {
                 Reply::Stream(deliveries) => {
                     Ok(Events::new(deliveries, head.until(), &head.trace, &door.hall()))

@@ -26,6 +26,7 @@ use crate::events::{draining, over};
 use crate::proto::SessionRequest;
 use crate::session::outbox::Outbox;
 pub(crate) use crate::session::outbox::Told;
+use crate::shared;
 
 /// Deliveries are taken from subscriptions while less than this is untaken; the rest waits in their own bounded
 /// queues, which tell what they lose.
@@ -114,11 +115,17 @@ impl<P: Pipeline> Session<P> {
         let mut moved = self
             .conversation
             .poll_answers(context, &mut |told| outbox.push(messages::told(&told, bytes_max)));
-        while outbox.bytes() < self.door.gate.budget.room(PUSH_BYTES_MAX)
-            && self
-                .conversation
-                .poll_pushes(context, &mut |told| outbox.push(messages::told(&told, bytes_max)))
-        {
+        while outbox.bytes() < self.door.gate.budget.room(PUSH_BYTES_MAX) {
+            let pushed = self.conversation.poll_pushes(context, &mut |told| {
+                let response = messages::told(&told, bytes_max);
+                let is_cut = matches!(told, Outbound::Reply { .. })
+                    && matches!(response.what, Some(shared::Told::Error(_)));
+                outbox.push(response);
+                !is_cut
+            });
+            if !pushed {
+                break;
+            }
             moved = true;
         }
         if !self.is_draining && self.leave.as_mut().poll(context).is_ready() {

@@ -44,11 +44,16 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 
 /// Whether it may be done twice.
 pub(crate) fn idempotent(headers: &HeaderMap) -> Result<bool, Error> {
+    said_idempotent(headers).map(|said| said.unwrap_or(false))
+}
+
+/// The same, if the headers say anything about it.
+pub(crate) fn said_idempotent(headers: &HeaderMap) -> Result<Option<bool>, Error> {
     let [key, flag] = IDEMPOTENT;
     match single(headers, flag)? {
-        None => Ok(headers.contains_key(key)),
-        Some("true") => Ok(true),
-        Some("false") => Ok(false),
+        None => Ok(headers.contains_key(key).then_some(true)),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
         Some(_) => Err(Error::new(Kind::Malformed, "X-Idempotent is true or false")),
     }
 }

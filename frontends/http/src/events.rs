@@ -29,18 +29,23 @@ use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::payload::Payload;
+use crate::payload::{Payload, one_line};
 use crate::problem;
+use crate::rest::exchange::Sent;
+use crate::rest::table::Route;
 use wire::charged::charged;
 
 /// The media type.
 pub(crate) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Events that are ready are written together up to this many bytes.
 const BATCH_BYTES: usize = 16 * 1024;
+/// Messages that are looked at before others get their turn: one that is held back adds no bytes.
+const BATCH_MESSAGES: usize = 256;
 
 /// The body of an answer that is a stream.
 pub(crate) struct Events {
     stream: Option<DeliveryStream>,
+    of: Of,
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
     drain: Drain,
     keep_alive: Duration,
@@ -49,6 +54,27 @@ pub(crate) struct Events {
     trace: TraceContext,
     budget: ByteBudget,
     meters: Arc<DoorMeters>,
+    manner: Option<Box<Manner>>,
+}
+
+/// How a configured route wants its events.
+pub(crate) struct Manner {
+    pub(crate) route: Arc<Route>,
+    /// The text that messages must have to pass.
+    pub(crate) filter: Option<String>,
+    /// The request, for the form of an error.
+    pub(crate) sent: Sent,
+}
+
+/// What a stream answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A subscription.
+    Subscription,
+    /// A subscription whose client has been here before: what it missed nobody knows.
+    Resumed,
+    /// A request, whose answer is finished when the gateway stops.
+    Request,
 }
 
 /// What a stream of events needs of its door.
@@ -61,21 +87,22 @@ pub(crate) struct Hall<'a> {
 }
 
 impl Events {
-    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is
-    /// subscribed. `resumed` is whether the client has been here before: what it missed nobody knows.
+    /// The answer over `stream`. Its head goes out at once, with a comment, so that a client knows that it is there.
     pub(crate) fn respond(
         stream: DeliveryStream,
-        resumed: bool,
+        of: Of,
         trace: &TraceContext,
         hall: &Hall<'_>,
+        manner: Option<Box<Manner>>,
     ) -> Response {
         let mut opening = String::from(": open\n\n");
-        if resumed {
+        if of == Of::Resumed {
             gap(&mut opening, None);
         }
         hall.meters.streams.add(1);
         let events = Self {
             stream: Some(stream),
+            of,
             leave: Box::pin(hall.drain.leave()),
             drain: hall.drain.clone(),
             keep_alive: hall.keep_alive,
@@ -84,6 +111,7 @@ impl Events {
             trace: trace.clone(),
             budget: hall.budget.clone(),
             meters: Arc::clone(hall.meters),
+            manner,
         };
         let mut response = Response::new(Body::new(events));
         let headers = response.headers_mut();
@@ -103,21 +131,47 @@ impl Events {
 
     /// Writes what is ready, at most a batch.
     fn take(&mut self, context: &mut Context<'_>, text: &mut String) {
-        while text.len() < self.budget.room(BATCH_BYTES) {
+        for _ in 0..BATCH_MESSAGES {
+            if text.len() >= self.budget.room(BATCH_BYTES) {
+                return;
+            }
             let Some(stream) = &mut self.stream else { return };
             match Pin::new(stream).poll_next(context) {
                 Poll::Pending => return,
-                Poll::Ready(Some(Ok(Event::Delivery(delivery)))) => message(text, &delivery),
-                Poll::Ready(Some(Ok(Event::Gap { lost }))) => gap(text, lost.map(u64::from)),
+                Poll::Ready(Some(Ok(Event::Delivery(delivery)))) => match &self.manner {
+                    Some(manner) => manner.message(text, &delivery),
+                    None => message(text, &delivery),
+                },
+                Poll::Ready(Some(Ok(Event::Gap { lost }))) => {
+                    // How many of those lost would have passed nobody can know.
+                    let known = self.manner.as_ref().is_none_or(|manner| manner.filter.is_none());
+                    gap(text, lost.filter(|_| known).map(u64::from));
+                }
                 Poll::Ready(Some(Err(error))) => {
                     self.end();
-                    failure(text, &error, &self.trace);
+                    self.fail(text, &error);
                 }
                 Poll::Ready(None) => {
                     self.end();
                     text.push_str("event: end\ndata: {}\n\n");
                 }
             }
+        }
+        // There may be more, which nobody else would wake us for.
+        context.waker().wake_by_ref();
+    }
+
+    /// Tells an error in the form that the route wants.
+    fn fail(&self, text: &mut String, error: &Error) {
+        let formed = self.manner.as_ref().and_then(|manner| {
+            let form = manner.route.form.as_ref()?;
+            Some(form.line(error, &self.trace, &manner.route.endpoint, &manner.sent))
+        });
+        match formed {
+            Some(document) => {
+                let _ = write!(text, "event: error\ndata: {document}\n\n");
+            }
+            None => failure(text, error, &self.trace),
         }
     }
 }
@@ -143,16 +197,17 @@ impl HttpBody for Events {
             return Poll::Ready(None);
         }
         let mut text = String::new();
-        if self.leave.as_mut().poll(context).is_ready() {
+        if self.of != Of::Request && self.leave.as_mut().poll(context).is_ready() {
             self.end();
             let wait = self.drain.retry_after();
             let _ = write!(text, "retry: {}\n\n", wait.as_millis());
             let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-            failure(&mut text, &error.with_retry_after(wait), &self.trace);
+            self.fail(&mut text, &error.with_retry_after(wait));
         } else {
             self.take(context, &mut text);
         }
         if text.is_empty() {
+            // What was held back is no sign of life to the reader.
             ready!(self.quiet.as_mut().poll(context));
             text.push_str(": keep-alive\n\n");
         }
@@ -164,11 +219,19 @@ impl HttpBody for Events {
 
 fn message(text: &mut String, delivery: &Delivery) {
     text.push_str("event: message\n");
+    identify(text, delivery);
+    data(text, delivery);
+}
+
+fn identify(text: &mut String, delivery: &Delivery) {
     if let Some(position) = &delivery.position {
         text.push_str("id: ");
         URL_SAFE_NO_PAD.encode_string(position, text);
         text.push('\n');
     }
+}
+
+fn data(text: &mut String, delivery: &Delivery) {
     text.push_str("data: {\"subject\":");
     quote(text, delivery.subject.as_str());
     if !delivery.headers.is_empty() {
@@ -177,6 +240,26 @@ fn message(text: &mut String, delivery: &Delivery) {
     }
     Payload::of(&delivery.payload).append(text);
     text.push_str("}\n\n");
+}
+
+impl Manner {
+    /// Writes a message that passes, in the route's shape.
+    fn message(&self, text: &mut String, delivery: &Delivery) {
+        let Some(shape) = &self.route.shape else { return message(text, delivery) };
+        if !shape.passes(delivery, self.filter.as_deref()) {
+            return;
+        }
+        let _ = writeln!(text, "event: {}", shape.name(delivery));
+        identify(text, delivery);
+        match shape.data(delivery) {
+            Some(data) => {
+                text.push_str("data: ");
+                one_line(text, data);
+                text.push_str("\n\n");
+            }
+            None => data(text, delivery),
+        }
+    }
 }
 
 /// An object: each name once, its value a text, or a list of texts where it stands more than once.
@@ -248,7 +331,8 @@ mod tests {
                 meters: &self.meters,
             };
             let stream = DeliveryStream::new(events);
-            Events::respond(stream, resumed, &TraceContext::start(), &hall).into_body()
+            let of = if resumed { Of::Resumed } else { Of::Subscription };
+            Events::respond(stream, of, &TraceContext::start(), &hall, None).into_body()
         }
     }
 
@@ -287,6 +371,94 @@ mod tests {
         );
         assert_eq!(next(&mut body).await.unwrap(), expected);
         assert_eq!((next(&mut body).await, room.meters.streams.get()), (None, 0));
+    }
+
+    /// A stream of a configured route that is filtered by `/t`.
+    fn filtered(
+        room: &Room,
+        events: impl futures_util::Stream<Item = Result<Event, Error>> + Send + 'static,
+    ) -> Body {
+        use crate::rest::table::{Found, Table};
+        use crate::rest::{FormSettings, RouteSettings};
+
+        let route = RouteSettings {
+            name: "r".into(),
+            method: "GET".into(),
+            path: "/e".into(),
+            summary: None,
+            operation: Some(contract::Operation::Subscribe),
+            subject: Some("a.>".into()),
+            body: "passed".into(),
+            headers: Vec::new(),
+            tenant_from: Vec::new(),
+            tenant_required: false,
+            answer: "whole".into(),
+            status: None,
+            errors: Some("f".into()),
+            filter: vec!["/t".into()],
+            filter_value: Some("query:t".into()),
+            event_name: Some("/type".into()),
+            event_data: Some("/data".into()),
+        };
+        let form = FormSettings {
+            name: "f".into(),
+            body: "{\"error\":\n\"{code}\",\"t\":{query:t}}".into(),
+            headers: Vec::new(),
+            codes: Vec::new(),
+        };
+        let table = Arc::new(Table::new(&[route], &[form], "t", &[]).unwrap());
+        let Ok(Found::Route(route, _)) = table.find(&hyper::Method::GET, "/e") else { panic!("it is there") };
+        let manner = Manner { route, filter: Some("x".into()), sent: Sent::example(table, "t=x") };
+        let hall = Hall {
+            drain: &room.drain,
+            keep_alive: Duration::from_secs(15),
+            budget: &room.budget,
+            meters: &room.meters,
+        };
+        let stream = DeliveryStream::new(events);
+        let manner = Some(Box::new(manner));
+        Events::respond(stream, Of::Subscription, &TraceContext::start(), &hall, manner).into_body()
+    }
+
+    #[tokio::test]
+    async fn what_is_held_back_leaves_no_trace_and_what_passes_has_its_shape() {
+        let room = Room::new();
+        let held = |payload| Ok(delivery(payload, None));
+        let mut events = vec![
+            held(r#"{"t":"y","type":"secret"}"#),
+            held("no JSON"),
+            Ok(Event::Gap { lost: std::num::NonZeroU64::new(3) }),
+            held("{\"t\":\"x\",\"type\":\"made\",\"data\":{\"a\":\n1}}"),
+            held(r#"{"t":"x","type":"two\nlines"}"#),
+        ];
+        // More than are looked at in one turn.
+        events.extend((0..1000).map(|_| held(r#"{"t":"y"}"#)));
+        events.push(held(r#"{"t":"x","type":"last","data":null}"#));
+        events.push(Err(Error::new(Kind::SlowConsumer, "too slow")));
+        let mut body = filtered(&room, stream::iter(events));
+        let mut text = String::new();
+        while let Some(more) = next(&mut body).await {
+            text.push_str(&more);
+        }
+        let expected = ": open\n\nevent: gap\ndata: {\"lost\":null}\n\n\
+             event: made\ndata: {\"a\": 1}\n\nevent: message\ndata: null\n\nevent: last\ndata: null\n\n\
+             event: error\ndata: {\"error\": \"slow_consumer\",\"t\":\"x\"}\n\n";
+        assert_eq!(text, expected);
+        assert_eq!(room.meters.streams.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_back_is_no_sign_of_life() {
+        let room = Room::new();
+        let held = stream::unfold((), async |()| {
+            sleep(Duration::from_secs(1)).await;
+            Some((Ok(delivery(r#"{"t":"y"}"#, None)), ()))
+        });
+        let mut body = filtered(&room, held);
+        next(&mut body).await;
+        let began = Instant::now();
+        assert_eq!(next(&mut body).await.unwrap(), ": keep-alive\n\n");
+        assert_eq!(began.elapsed().as_secs(), 15);
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@
 //! `connection` is one connection, over `pulse`, which counts its bytes and watches its time; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
 //! `asking` turns a request into the contract's, with `names` deciding which headers pass and `body` reading
 //! what it carries; `answer`, `events` and `problem` are the ways back, with `payload` for bytes within
-//! JSON.
+//! JSON; `rest` is all that is configured instead of built in.
 
 mod answer;
 mod asking;
@@ -23,6 +23,7 @@ mod openapi;
 mod payload;
 mod problem;
 mod pulse;
+pub mod rest;
 mod routes;
 
 use std::io;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presented, ServeError};
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use wire::caps::Places;
 use wire::site::Site;
 
@@ -81,6 +83,10 @@ pub struct Settings<M = NoMount> {
     pub response_headers: Vec<String>,
     /// Whether JSON over 1 KiB is compressed for who accepts gzip.
     pub gzip: bool,
+    /// The configured routes in force; the last that was sent counts.
+    pub rest: watch::Receiver<Arc<rest::Table>>,
+    /// Says how the gateway stands, for configured routes that tell it.
+    pub stand: rest::Stand,
     /// Says who listens on a port that is taken, as far as can be known.
     pub holder: fn(SocketAddr) -> Option<String>,
     /// What else is served on the port.
@@ -128,6 +134,15 @@ pub(crate) struct Door<P> {
     pub(crate) payload_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) event_keep_alive: Duration,
+    pub(crate) stand: rest::Stand,
+    rest: watch::Receiver<Arc<rest::Table>>,
+}
+
+impl<P> Door<P> {
+    /// The configured routes in force now.
+    pub(crate) fn table(&self) -> Arc<rest::Table> {
+        Arc::clone(&self.rest.borrow())
+    }
 }
 
 /// Connections that the system keeps until they are accepted: a burst of reconnecting browsers fits.
@@ -179,9 +194,11 @@ impl<M: Mount> Frontend for HttpDoor<M> {
             payload_bytes_max: settings.payload_bytes_max,
             body_timeout: settings.body_timeout,
             event_keep_alive: settings.event_keep_alive,
+            stand: settings.stand,
+            rest: settings.rest,
         });
         let mounted = settings.mount.router(gate.clone());
-        let router = routes::router(&door, mounted, M::ENTRIES, &settings.cors_origins, settings.gzip);
+        let router = routes::router(&door, mounted, &settings.cors_origins, settings.gzip);
         let serving = connection::Serving { door, router, bounds };
         let mut pause = ACCEPT_PAUSES.0;
         loop {

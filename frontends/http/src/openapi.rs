@@ -1,18 +1,25 @@
 //! The `OpenAPI` 3.1 document of the door, built from the list of routes and the one error table, so that it
 //! cannot know a path or an error that the program does not.
 
+use std::sync::Arc;
+
 use contract::error::TABLE;
 use serde_json::{Map, Value, json};
 
 use crate::problem::TYPE_PREFIX;
+use crate::rest::table::Route;
 use crate::routes::ENTRIES;
 
-/// The document.
-pub(crate) fn document() -> Value {
+/// The document, with what is configured beside what is built in.
+pub(crate) fn document(configured: &[Arc<Route>]) -> Value {
     let mut paths = Map::new();
     for entry in ENTRIES {
         let path = paths.entry(entry.path).or_insert_with(|| json!({}));
         path[entry.method.to_ascii_lowercase()] = operation(entry.path, entry.summary);
+    }
+    for route in configured {
+        let path = paths.entry(&*route.endpoint).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = of_route(route);
     }
     json!({
         "openapi": "3.1.0",
@@ -46,6 +53,39 @@ fn operation(path: &str, summary: &str) -> Value {
     operation
 }
 
+/// What is known of a configured route: its parameters and the media of its answers. What is in them is its
+/// responder's to say.
+fn of_route(route: &Route) -> Value {
+    let (query, headers) = route.asks();
+    let parameter = |place: &str, name: &str, required: bool| json!({ "name": name, "in": place, "required": required, "schema": { "type": "string" } });
+    let parameters: Vec<_> = route
+        .parameters()
+        .into_iter()
+        .map(|name| parameter("path", name, true))
+        .chain(query.into_iter().map(|name| parameter("query", name, false)))
+        .chain(headers.into_iter().map(|name| parameter("header", name, false)))
+        .collect();
+    let media = if route.is_stream() { "text/event-stream" } else { "*/*" };
+    let mut responses = json!({ route.status.as_str(): {
+        "description": route.summary, "content": { media: { "schema": {} } },
+    } });
+    let content = match &route.form {
+        Some(_) => json!({ "application/json": { "schema": { "type": "object" } } }),
+        None => {
+            json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } })
+        }
+    };
+    responses["default"] = json!({ "description": "What went wrong.", "content": content });
+    let mut operation = json!({
+        "operationId": format!("rest_{}", route.name), "summary": route.summary, "parameters": parameters,
+        "responses": responses,
+    });
+    if route.takes_body() {
+        operation["requestBody"] = json!({ "content": { "*/*": { "schema": {} } } });
+    }
+    operation
+}
+
 fn parameters(name: &str) -> Value {
     let text = json!({ "type": "string" });
     let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "description": description, "schema": text });
@@ -73,7 +113,11 @@ fn responses(name: &str) -> Value {
     let content = |media: &str, schema: Value| json!({ media: { "schema": schema } });
     let mut responses = match name {
         "request" => {
-            json!({ "200": { "description": "The reply's payload.", "content": { "*/*": { "schema": {} } } } })
+            json!({ "200": {
+                "description": "The reply's payload; of a reply of many messages, for who accepts it, events named \
+                    message (data: Message), end and error (data: Problem).",
+                "content": { "*/*": { "schema": {} }, "text/event-stream": { "schema": { "type": "string" } } },
+            } })
         }
         "publish" => json!({ "202": {
             "description": "Handed to a live connection of the backend: no more is promised.",

@@ -36,13 +36,7 @@ impl<'a> Payload<'a> {
             Self::Empty => {}
             Self::Json(json) => {
                 text.push_str(",\"payload\":");
-                let mut rest = json.get();
-                while let Some(at) = rest.find(['\r', '\n']) {
-                    text.push_str(&rest[..at]);
-                    text.push(' ');
-                    rest = &rest[at + 1..];
-                }
-                text.push_str(rest);
+                one_line(text, json.get());
             }
             Self::Bytes(bytes) => {
                 text.push_str(",\"payload_base64\":\"");
@@ -51,6 +45,17 @@ impl<'a> Payload<'a> {
             }
         }
     }
+}
+
+/// Appends JSON with each line break, which is white space there, as a space.
+pub(crate) fn one_line(text: &mut String, json: &str) {
+    let mut rest = json;
+    while let Some(at) = rest.find(['\r', '\n']) {
+        text.push_str(&rest[..at]);
+        text.push(' ');
+        rest = &rest[at + 1..];
+    }
+    text.push_str(rest);
 }
 
 #[cfg(test)]

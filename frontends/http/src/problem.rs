@@ -139,7 +139,7 @@ pub(crate) fn status(error: &Error) -> StatusCode {
 }
 
 /// Whole seconds, rounded up: a client that comes back earlier would come in vain.
-fn seconds(wait: Duration) -> u64 {
+pub(crate) fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 

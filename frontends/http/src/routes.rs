@@ -2,7 +2,7 @@
 //!
 //! [`ENTRIES`] says it once: `/` shows it, the `OpenAPI` document describes it, and a test walks it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -26,9 +26,11 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::events::{Events, Hall};
+use crate::events::{Events, Hall, Of};
 use crate::problem::Refused;
-use crate::{Door, answer, asking, body, openapi};
+use crate::rest::exchange;
+use crate::rest::table::Route;
+use crate::{Door, answer, asking, body};
 
 /// One thing that there is.
 #[derive(Clone, Copy, Debug)]
@@ -72,23 +74,19 @@ const PREFLIGHT_AGE: Duration = Duration::from_mins(10);
 pub(crate) fn router<P: Pipeline>(
     door: &Arc<Door<P>>,
     mounted: Router,
-    mounted_entries: &[Entry],
     cors_origins: &[String],
     gzip: bool,
 ) -> Router {
-    let index = index(mounted_entries);
     let mut router = Router::new()
-        .route("/", get(async move || answer::json(StatusCode::OK, index.clone())))
-        .route("/openapi.json", get(async || answer::json(StatusCode::OK, DOCUMENT.clone())))
+        .route("/", get(entries::<P>))
+        .route("/openapi.json", get(document::<P>))
         .route("/v1/request/{subject}", post(request::<P>))
         .route("/v1/publish/{subject}", post(publish::<P>))
         .route("/v1/subscribe/{pattern}", get(subscribe::<P>))
         .route("/v1/subscribe", get(subscribe_to_query::<P>))
+        .fallback(configured::<P>)
         .with_state(Arc::clone(door))
         .merge(mounted)
-        .fallback(async || {
-            Refused::from(Error::new(Kind::NotFound, NOT_HERE)).respond(&TraceContext::start())
-        })
         .method_not_allowed_fallback(async || {
             let error = Error::new(Kind::Unsupported, "this path has another method; see Allow");
             Refused::from(error).with_status(StatusCode::METHOD_NOT_ALLOWED).respond(&TraceContext::start())
@@ -104,15 +102,15 @@ pub(crate) fn router<P: Pipeline>(
     router
 }
 
-const NOT_HERE: &str = "there is no such path; GET / says what there is";
-
-static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| openapi::document().to_string().into());
-
-fn index(mounted: &[Entry]) -> Bytes {
+/// What `GET /` says.
+pub(crate) fn index(mounted: &[Entry], configured: &[Arc<Route>]) -> Bytes {
     let entries = ENTRIES.iter().chain(mounted);
-    let entries: Vec<_> = entries
-        .map(|entry| json!({ "method": entry.method, "path": entry.path, "summary": entry.summary }))
-        .collect();
+    let entries =
+        entries.map(|entry| json!({ "method": entry.method, "path": entry.path, "summary": entry.summary }));
+    let configured = configured.iter().map(
+        |route| json!({ "method": route.method.as_str(), "path": route.endpoint, "summary": route.summary }),
+    );
+    let entries: Vec<_> = entries.chain(configured).collect();
     json!({ "name": "ipc-gateway", "version": env!("CARGO_PKG_VERSION"), "paths": entries })
         .to_string()
         .into()
@@ -134,10 +132,23 @@ fn cors(origins: &[String]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origin)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([RETRY_AFTER])
         .max_age(PREFLIGHT_AGE)
+}
+
+async fn entries<P: Pipeline>(State(door): State<Arc<Door<P>>>) -> Response {
+    answer::json(StatusCode::OK, door.table().index.clone())
+}
+
+async fn document<P: Pipeline>(State(door): State<Arc<Door<P>>>) -> Response {
+    answer::json(StatusCode::OK, door.table().document.clone())
+}
+
+/// What the door has no path of its own for.
+async fn configured<P: Pipeline>(State(door): State<Arc<Door<P>>>, request: Request) -> Response {
+    exchange::serve(&door, request).await
 }
 
 type Named = Result<Path<String>, PathRejection>;
@@ -146,18 +157,18 @@ async fn request<P: Pipeline>(State(door): State<Arc<Door<P>>>, named: Named, re
     let trace = asking::trace(request.headers());
     let accepts_events = accepts_events(request.headers());
     let answered = async {
-        match send(&door, Target::Request(subject(named)?), request, &trace).await? {
+        let sent = send(&door, Target::Request(subject(named)?), request, &trace).await;
+        match sent.map_err(|refused| not_acceptable(refused, accepts_events))? {
             Reply::Message(message) => {
                 Ok(answer::message(message, &door.response_headers, &door.gate.budget))
             }
             Reply::Accepted => Ok(answer::accepted()),
             Reply::Stream(stream) if accepts_events => {
-                Ok(Events::respond(stream, false, &trace, &door.hall()))
+                Ok(Events::respond(stream, Of::Request, &trace, &door.hall(), None))
             }
             Reply::Stream(_) => {
-                let text = "the answer is a stream: accept text/event-stream to read it";
-                let error = Error::new(Kind::Unsupported, text).with_outcome(Outcome::Unknown);
-                Err(Refused::from(error).with_status(StatusCode::NOT_ACCEPTABLE))
+                let error = Error::new(Kind::Unsupported, STREAM).with_outcome(Outcome::Unknown);
+                Err(not_acceptable(error.into(), false))
             }
         }
     };
@@ -205,6 +216,18 @@ async fn subscribe_to_query<P: Pipeline>(
     settle(&door, answered, &trace)
 }
 
+/// What is told to a client that does not accept the stream that came.
+pub(crate) const STREAM: &str = "the answer is a stream: accept text/event-stream to read it";
+
+/// The status of HTTP (RFC 9110, section 15.5.7) where only what the client accepts stands in the way.
+pub(crate) fn not_acceptable(refused: Refused, accepts_events: bool) -> Refused {
+    let is_about_streams = [STREAM, contract::Request::PARTS_NEEDED].contains(&refused.error.text());
+    if is_about_streams && !accepts_events {
+        return refused.with_status(StatusCode::NOT_ACCEPTABLE);
+    }
+    refused
+}
+
 fn malformed(text: &'static str) -> Refused {
     Error::new(Kind::Malformed, text).into()
 }
@@ -219,13 +242,22 @@ fn invalid(error: SubjectError) -> Refused {
 }
 
 /// Writes the answer, or what went wrong.
-fn settle<P>(door: &Door<P>, answered: Result<Response, Refused>, trace: &TraceContext) -> Response {
+pub(crate) fn settle<P>(
+    door: &Door<P>,
+    answered: Result<Response, Refused>,
+    trace: &TraceContext,
+) -> Response {
     answered.unwrap_or_else(|refused| {
-        if refused.error.kind() == Kind::Malformed {
-            door.gate.meters.protocol_errors_total.increment();
-        }
+        count(door, &refused);
         refused.respond(trace)
     })
+}
+
+/// Counts what broke the protocol.
+pub(crate) fn count<P>(door: &Door<P>, refused: &Refused) {
+    if refused.error.kind() == Kind::Malformed {
+        door.gate.meters.protocol_errors_total.increment();
+    }
 }
 
 /// Sends a request's body.
@@ -241,10 +273,11 @@ async fn send<P: Pipeline>(
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: asking::idempotent(&parts.headers)?,
+        parts: accepts_events(&parts.headers),
     };
     let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
     let (payload, charge) = body::read(body, bounds, &door.gate.budget).await?;
-    call(door, target, asked, (payload, Some(charge)), &parts, trace).await
+    call(door, target, asked, (payload, Some(charge)), origin(&parts), trace).await
 }
 
 /// Subscribes. A body of such a request means nothing and is not read.
@@ -256,14 +289,15 @@ async fn listen<P: Pipeline>(
 ) -> Result<Response, Refused> {
     let pattern = Pattern::parse(name?).map_err(invalid)?;
     let (parts, _) = request.into_parts();
-    let resumed = parts.headers.contains_key("last-event-id");
+    let of = if parts.headers.contains_key("last-event-id") { Of::Resumed } else { Of::Subscription };
     let asked = Asked {
         headers: door.request_headers.take(&parts.headers)?,
         timeout: asking::timeout(&parts.headers)?,
         idempotent: true,
+        parts: false,
     };
-    match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), &parts, trace).await? {
-        Reply::Stream(stream) => Ok(Events::respond(stream, resumed, trace, &door.hall())),
+    match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), origin(&parts), trace).await? {
+        Reply::Stream(stream) => Ok(Events::respond(stream, of, trace, &door.hall(), None)),
         Reply::Accepted | Reply::Message(_) => {
             Err(Error::new(Kind::Internal, "a subscription was not answered with a stream").into())
         }
@@ -271,23 +305,24 @@ async fn listen<P: Pipeline>(
 }
 
 /// What the headers of a request ask for.
-struct Asked {
-    headers: Headers,
-    timeout: Option<Duration>,
-    idempotent: bool,
+pub(crate) struct Asked {
+    pub(crate) headers: Headers,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) idempotent: bool,
+    /// Whether an answer of many messages can be told.
+    pub(crate) parts: bool,
 }
 
 /// Calls the pipeline. Hyper drops this future when the peer goes away, and with it all that the request holds.
-async fn call<P: Pipeline>(
+pub(crate) async fn call<P: Pipeline>(
     door: &Door<P>,
     target: Target,
     asked: Asked,
     (payload, _charge): (Bytes, Option<Charge>),
-    parts: &Parts,
+    origin: &Arc<Origin>,
     trace: &TraceContext,
 ) -> Result<Reply, Refused> {
     let received = Instant::now();
-    let origin = parts.extensions.get::<Arc<Origin>>().expect("every connection has an origin");
     let request = contract::Request {
         target,
         headers: asked.headers,
@@ -296,6 +331,7 @@ async fn call<P: Pipeline>(
         deadline: door.gate.deadline(received, asked.timeout),
         idempotent: asked.idempotent,
         ordered: false,
+        parts: asked.parts,
         queue: None,
         trace: trace.clone(),
         origin: Arc::clone(origin),
@@ -304,6 +340,11 @@ async fn call<P: Pipeline>(
     let outcome = door.gate.pipeline.clone().call(request).await;
     waiting.answered = true;
     Ok(outcome?)
+}
+
+/// Who is at the other end.
+pub(crate) fn origin(parts: &Parts) -> &Arc<Origin> {
+    parts.extensions.get::<Arc<Origin>>().expect("every connection has an origin")
 }
 
 /// Counts a request until it is answered or its peer has gone.
@@ -330,7 +371,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// Whether the client says that it reads event streams. `*/*` does not: it is said by who reads one answer.
-fn accepts_events(headers: &HeaderMap) -> bool {
+pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {
         let kind = range.split(';').next().unwrap_or_default().trim_ascii();
@@ -339,7 +380,7 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 impl<P> Door<P> {
-    fn hall(&self) -> Hall<'_> {
+    pub(crate) fn hall(&self) -> Hall<'_> {
         Hall {
             drain: &self.gate.drain,
             keep_alive: self.event_keep_alive,

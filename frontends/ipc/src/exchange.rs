@@ -74,8 +74,8 @@ pub(crate) trait Dialect {
     /// Encodes what a stream yields.
     fn push(&mut self, stream: &str, push: Push<'_>, outbox: &mut Outbox);
 
-    /// Encodes a message with an id.
-    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox);
+    /// Encodes a message with an id. Says whether a reply or a delivery could be told as it is.
+    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) -> bool;
 
     /// Where the peer is within a message, for deadlines.
     fn partial(&self) -> Partial;

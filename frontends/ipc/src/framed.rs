@@ -81,8 +81,8 @@ impl Dialect for Framed {
         Version1::push(stream, push, outbox);
     }
 
-    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) {
-        binary::encode(told, FRAME_BYTES_MAX, outbox);
+    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) -> bool {
+        binary::encode(told, FRAME_BYTES_MAX, outbox)
     }
 
     fn partial(&self) -> Partial {

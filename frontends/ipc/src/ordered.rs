@@ -125,6 +125,7 @@ impl<P: Pipeline> Ordered<P> {
             deadline: self.gate.deadline(received, None),
             idempotent: false,
             ordered: true,
+            parts: false,
             queue: None,
             trace: TraceContext::start(),
             origin: Arc::clone(&self.origin),

@@ -166,9 +166,10 @@ impl Dialect for RawJson {
         unreachable!("raw JSON opens no streams, such as {stream}");
     }
 
-    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) {
-        json::encode(told, DOCUMENT_BYTES_MAX, outbox);
+    fn tell(&mut self, told: &Outbound<'_>, outbox: &mut Outbox) -> bool {
+        let as_it_is = json::encode(told, DOCUMENT_BYTES_MAX, outbox);
         outbox.copy(b"\n");
+        as_it_is
     }
 
     fn partial(&self) -> Partial {

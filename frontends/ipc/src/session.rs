@@ -232,7 +232,7 @@ impl<P: Pipeline> Session<P> {
         // A peer that has ended its input may still listen to its streams.
         let streams = self.conversation.as_ref().map_or(0, |talk| talk.streams());
         let streaming = (self.ordered.is_streaming() || streams > 0) && !self.ending && !self.draining;
-        let asked = self.conversation.as_ref().map_or(0, |talk| talk.in_flight());
+        let asked = self.conversation.as_ref().map_or(0, |talk| talk.in_flight() + talk.answering());
         deaf && !streaming && self.ordered.len() + asked == 0 && self.outbox.is_empty()
     }
 
@@ -241,7 +241,9 @@ impl<P: Pipeline> Session<P> {
         let Some(dialect) = self.speech.dialect() else { return moved };
         moved |= self.ordered.release(dialect, &mut self.outbox);
         if let Some(conversation) = &mut self.conversation {
-            moved |= conversation.poll_answers(context, &mut |told| dialect.tell(&told, &mut self.outbox));
+            moved |= conversation.poll_answers(context, &mut |told| {
+                dialect.tell(&told, &mut self.outbox);
+            });
         }
         moved
     }
@@ -274,7 +276,9 @@ impl<P: Pipeline> Session<P> {
         let retry_after = self.gate.drain.retry_after();
         self.ordered.begin_drain(unheard, retry_after, dialect, &mut self.outbox);
         if let Some(conversation) = &mut self.conversation {
-            conversation.begin_drain(retry_after, &mut |told| dialect.tell(&told, &mut self.outbox));
+            conversation.begin_drain(retry_after, &mut |told| {
+                dialect.tell(&told, &mut self.outbox);
+            });
         }
     }
 

@@ -79,12 +79,16 @@ impl Form {
         }
     }
 
-    /// Queues a message of at most `bytes_max` bytes.
-    pub(crate) fn encode(self, told: &Outbound<'_>, bytes_max: usize, outbox: &mut Outbox) {
-        outbox.message(self.is_text(), |draft| match self {
-            Self::Json => json::encode(told, bytes_max, draft),
-            Self::Binary => binary::encode(told, bytes_max, draft),
+    /// Queues a message of at most `bytes_max` bytes. Says whether a reply or a delivery is in it as it is.
+    pub(crate) fn encode(self, told: &Outbound<'_>, bytes_max: usize, outbox: &mut Outbox) -> bool {
+        let mut as_it_is = false;
+        outbox.message(self.is_text(), |draft| {
+            as_it_is = match self {
+                Self::Json => json::encode(told, bytes_max, draft),
+                Self::Binary => binary::encode(told, bytes_max, draft),
+            };
         });
+        as_it_is
     }
 }
 

@@ -113,7 +113,9 @@ impl<P: Pipeline> Talk<P> {
     fn poll(&mut self, context: &mut Context<'_>, outbox: &mut Outbox) -> (Option<Ending>, bool) {
         let Some(conversation) = &mut self.conversation else { return (None, false) };
         let mut teller = Teller::new(self.form, &self.door, outbox, self.draining);
-        let mut moved = conversation.poll_answers(context, &mut |told| teller.tell(&told));
+        let mut moved = conversation.poll_answers(context, &mut |told| {
+            teller.tell(&told);
+        });
         while teller.outbox.bytes() < self.door.gate.budget.room(PUSH_BYTES_MAX)
             && teller.ending.is_none()
             && conversation.poll_pushes(context, &mut |told| teller.tell(&told))
@@ -133,8 +135,12 @@ impl<P: Pipeline> Talk<P> {
         let retry_after = self.door.gate.drain.retry_after();
         let mut teller = Teller::new(self.form, &self.door, outbox, true);
         match &mut self.conversation {
-            Some(conversation) => conversation.begin_drain(retry_after, &mut |told| teller.tell(&told)),
-            None => teller.tell(&Outbound::GoAway { retry_after }),
+            Some(conversation) => conversation.begin_drain(retry_after, &mut |told| {
+                teller.tell(&told);
+            }),
+            None => {
+                teller.tell(&Outbound::GoAway { retry_after });
+            }
         }
     }
 
@@ -182,7 +188,9 @@ impl<P: Pipeline> Listener for Talk<P> {
             let (gate, limits) = (self.door.gate.clone(), Arc::clone(&self.door.limits));
             Box::new(Conversation::new(gate, Arc::clone(&self.origin), limits))
         });
-        conversation.hear(inbound, received, charge, &mut |told| teller.tell(&told));
+        conversation.hear(inbound, received, charge, &mut |told| {
+            teller.tell(&told);
+        });
         teller.ending
     }
 }
@@ -215,8 +223,9 @@ impl<'a> Teller<'a> {
         Self { form, bytes_max, outbox, draining, ending: None }
     }
 
-    fn tell(&mut self, told: &Outbound<'_>) {
-        self.form.encode(told, self.bytes_max, self.outbox);
+    /// Says whether a reply or a delivery could be told as it is.
+    fn tell(&mut self, told: &Outbound<'_>) -> bool {
+        let as_it_is = self.form.encode(told, self.bytes_max, self.outbox);
         if let Outbound::Error { error, .. } = told
             && error.kind().row().scope == Scope::Connection
             // A drain ends it anyway, once the rest is answered.
@@ -224,5 +233,6 @@ impl<'a> Teller<'a> {
         {
             self.ending.get_or_insert_with(|| Ending::from(*error));
         }
+        as_it_is
     }
 }

@@ -35,6 +35,8 @@ pub struct Conversation<P: Pipeline> {
     streams: Streams<Answering>,
     /// Subscriptions in flight: they will be streams.
     subscribing: usize,
+    /// Streams that are the answers to requests.
+    answering: usize,
     /// Once it drains, what a stream that comes to be is answered with instead.
     draining: Option<Duration>,
 }
@@ -44,6 +46,8 @@ pub struct Conversation<P: Pipeline> {
 enum Place {
     Slot(usize),
     Stream,
+    /// A stream that is the answer to a request.
+    Answer,
 }
 
 /// What a stream answers.
@@ -79,6 +83,7 @@ impl<P: Pipeline> Conversation<P> {
             ids: HashMap::new(),
             streams: Streams::new(Arc::clone(&gate.meters)),
             subscribing: 0,
+            answering: 0,
             draining: None,
             gate,
             origin,
@@ -99,6 +104,11 @@ impl<P: Pipeline> Conversation<P> {
     /// Subscriptions open.
     pub fn streams(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Questions that are answered by streams, which have not ended yet.
+    pub fn answering(&self) -> usize {
+        self.answering
     }
 
     /// Whether nothing is in flight and no subscription is open.
@@ -125,6 +135,14 @@ impl<P: Pipeline> Conversation<P> {
                 self.ask(id, What::Publish, target, question, received, charge, tell);
             }
             Inbound::Request { id, subject, question } => {
+                // Any of them may become a stream, and those in flight are bounded already.
+                if self.answering >= self.limits.streams_max {
+                    let text = "this connection is at its limit of answers that are streams";
+                    return tell(Outbound::Error {
+                        id: Some(&id),
+                        error: &Error::new(Kind::Overloaded, text),
+                    });
+                }
                 let target = Target::Request(subject);
                 self.ask(Some(id), What::Request, target, question, received, charge, tell);
             }
@@ -155,38 +173,48 @@ impl<P: Pipeline> Conversation<P> {
     }
 
     /// Tells one thing that a subscription yielded; says whether there was one. The door asks again while it
-    /// has room for more; what it does not take waits in the subscription's own bounded queue.
-    pub fn poll_pushes(&mut self, context: &mut Context<'_>, tell: &mut impl FnMut(Outbound<'_>)) -> bool {
+    /// has room for more; what it does not take waits in the subscription's own bounded queue. `tell` says whether it
+    /// told a part of an answer as it is: if not, it told an error in its place, and the answer is over.
+    pub fn poll_pushes(
+        &mut self,
+        context: &mut Context<'_>,
+        tell: &mut impl FnMut(Outbound<'_>) -> bool,
+    ) -> bool {
         let Poll::Ready((Answering { id, parts }, yielded)) = self.streams.poll_next(context) else {
             return false;
         };
         match yielded {
-            Yielded::Event(Event::Gap { lost }) => tell(Outbound::Gap { id: &id, lost }),
+            Yielded::Event(Event::Gap { lost }) => {
+                tell(Outbound::Gap { id: &id, lost });
+            }
             Yielded::Event(Event::Delivery(delivery)) if parts => {
-                tell(Outbound::Reply { id: &id, message: &part(&delivery), more: true });
+                if !tell(Outbound::Reply { id: &id, message: &part(&delivery), more: true }) {
+                    self.end(&id);
+                }
             }
             Yielded::Event(Event::Delivery(delivery)) => {
                 tell(Outbound::Delivery { id: &id, delivery: &delivery });
             }
             Yielded::Complete => {
-                self.ids.remove(&id);
+                self.forget(&id);
                 tell(Outbound::End { id: &id });
             }
             Yielded::Failed(error) => {
-                self.ids.remove(&id);
+                self.forget(&id);
                 tell(Outbound::Error { id: Some(&id), error: &error });
             }
         }
         true
     }
 
-    /// Says goodbye: subscriptions end as `draining`, also those in flight, and other questions go on. The door
-    /// reads nothing more.
+    /// Says goodbye: subscriptions end as `draining`, also those in flight, and other questions go on, with answers
+    /// that are streams. The door reads nothing more.
     pub fn begin_drain(&mut self, retry_after: Duration, tell: &mut impl FnMut(Outbound<'_>)) {
         self.draining = Some(retry_after);
         tell(Outbound::GoAway { retry_after });
         let error = draining(retry_after);
-        let open: Vec<Id> = self.streams.keys().map(|answering| answering.id.clone()).collect();
+        let subscriptions = self.streams.keys().filter(|answering| !answering.parts);
+        let open: Vec<Id> = subscriptions.map(|answering| answering.id.clone()).collect();
         for id in open {
             self.end(&id);
             tell(Outbound::Error { id: Some(&id), error: &error });
@@ -218,6 +246,7 @@ impl<P: Pipeline> Conversation<P> {
             deadline: self.gate.deadline(received, question.timeout),
             idempotent: question.idempotent,
             ordered: false,
+            parts: true,
             queue: question.queue,
             trace: question.trace.unwrap_or_else(TraceContext::start),
             origin: Arc::clone(&self.origin),
@@ -266,7 +295,7 @@ impl<P: Pipeline> Conversation<P> {
             return;
         };
         match outcome {
-            Ok(Reply::Stream(_)) if self.draining.is_some() => {
+            Ok(Reply::Stream(_)) if self.draining.is_some() && what == What::Subscribe => {
                 let error = draining(self.draining.unwrap_or_default());
                 tell(Outbound::Error { id: Some(&id), error: &error });
             }
@@ -275,7 +304,8 @@ impl<P: Pipeline> Conversation<P> {
                 if !parts {
                     tell(Outbound::Accepted { id: &id });
                 }
-                self.ids.insert(id.clone(), Place::Stream);
+                self.answering += usize::from(parts);
+                self.ids.insert(id.clone(), if parts { Place::Answer } else { Place::Stream });
                 return self.streams.open(Answering { id, parts }, deliveries);
             }
             Ok(Reply::Accepted) => tell(Outbound::Accepted { id: &id }),
@@ -309,7 +339,7 @@ impl<P: Pipeline> Conversation<P> {
                 let slot = *slot;
                 self.take_back(slot);
             }
-            Some(Place::Stream) => self.end(id),
+            Some(Place::Stream | Place::Answer) => self.end(id),
             // Its answer is on the way already, and is the one answer it gets.
             None => return,
         }
@@ -336,7 +366,13 @@ impl<P: Pipeline> Conversation<P> {
     /// Drops a stream at once, with all it holds.
     fn end(&mut self, id: &Id) {
         self.streams.end(|answering| answering.id == *id);
-        self.ids.remove(id);
+        self.forget(id);
+    }
+
+    fn forget(&mut self, id: &Id) {
+        if self.ids.remove(id) == Some(Place::Answer) {
+            self.answering -= 1;
+        }
     }
 }
 

@@ -16,9 +16,10 @@ use super::Settings;
 use super::interest::Interests;
 use super::mailbox::{Letter, Mailbox};
 use super::posted::Posted;
-use super::slot::Waiting;
+use super::slot::{Asker, Streamed, Terms, Waiting};
 use super::subscription::{Attached, Deliveries, Subscription};
 use crate::backend::cancel::{Cancel, Manner};
+use crate::backend::replies::{Reader, Replies, ReplyBounds, ReplyMeters};
 use crate::backend::{Reading, incoming};
 
 /// The broker; cloning shares it.
@@ -34,15 +35,18 @@ struct Shared {
     /// Told of every subscription that comes; for one waiter.
     subscribed: Notify,
     meters: Arc<Meters>,
+    /// Answers of many messages.
+    replies: Arc<ReplyMeters>,
 }
 
 /// What became of a request.
-#[derive(Debug)]
 pub(super) enum Asked {
     /// Answered within the call, or refused.
     Answered(Result<Message, Error>),
     /// The answer will arrive here.
     Waiting(Waiting),
+    /// One or many will arrive here.
+    Many(Reader<Streamed>),
 }
 
 impl Broker {
@@ -53,6 +57,7 @@ impl Broker {
             closed: AtomicBool::new(false),
             subscribed: Notify::new(),
             meters: Arc::default(),
+            replies: Arc::default(),
         }))
     }
 
@@ -62,6 +67,12 @@ impl Broker {
 
     pub(super) fn meters(&self) -> &Arc<Meters> {
         &self.0.meters
+    }
+
+    pub(super) fn readings(&self) -> Vec<Reading> {
+        let mut readings = self.0.meters.readings();
+        readings.extend(self.0.replies.readings());
+        readings
     }
 
     pub(super) fn listen(&self, pattern: Pattern, queue: Option<&str>) -> Subscription {
@@ -132,19 +143,22 @@ impl Broker {
 
     /// Hands a request to all who listen, and takes the first answer.
     pub(super) fn request(&self, subject: &Subject, request: &Request, manner: Manner) -> Asked {
-        let meters = &self.0.meters;
-        let posted = Posted::of(subject, request).answerable(meters, self.0.settings.payload_bytes_max);
+        if let Some(bounds) = manner.replies {
+            return self.request_many(subject, request, manner, bounds);
+        }
+        let (meters, skips) = (&self.0.meters, manner.skips_acknowledgements);
+        let posted = Posted::of(subject, request).answerable(meters, self.terms(&manner, None));
         if let Err(refusal) = self.check(&posted) {
             return Asked::Answered(Err(refusal));
         }
         let mut first = None;
         let heard = self.hand_out(&posted, |answer| match answer {
             Ok(None) => {}
+            Ok(Some(message)) if skips && incoming::is_acknowledgement(&message.payload) => {}
             _ if first.is_some() => meters.late_replies.increment(),
             Ok(Some(message)) => first = Some(self.accept(message)),
             Err(panic) => {
-                let error = Error::new(Kind::Internal, "the responder in this process failed");
-                first = Some(Err(error.with_cause(panic.text())));
+                first = Some(Err(panicked(&panic)));
             }
         });
         if let Some(answer) = first {
@@ -155,18 +169,66 @@ impl Broker {
             return Asked::Answered(answer);
         }
         match posted.reply() {
-            Some(handle) if heard => {
-                let cancel = Cancel::of(request, posted.id(), manner).map(|cancel| (self.clone(), cancel));
-                Asked::Waiting(handle.wait(cancel))
-            }
-            _ => Asked::Answered(Err(Error::new(Kind::NoResponders, "nobody listens on the subject"))),
+            Some(handle) if heard => Asked::Waiting(handle.wait(self.asker(request, &posted, manner))),
+            _ => Asked::Answered(Err(no_responders())),
         }
+    }
+
+    /// Hands a request to all who listen, and takes all that they answer, in line or later.
+    fn request_many(
+        &self,
+        subject: &Subject,
+        request: &Request,
+        manner: Manner,
+        bounds: ReplyBounds,
+    ) -> Asked {
+        let replies = Replies::new(bounds);
+        let payload_bytes_max = self.0.settings.payload_bytes_max;
+        let skips = manner.skips_acknowledgements;
+        let terms = self.terms(&manner, Some(Arc::clone(&replies)));
+        let posted = Posted::of(subject, request).answerable(&self.0.meters, terms);
+        if let Err(refusal) = self.check(&posted) {
+            return Asked::Answered(Err(refusal));
+        }
+        let heard = self.hand_out(&posted, |answer| match answer {
+            Ok(None) => {}
+            Ok(Some(message)) if skips && incoming::is_acknowledgement(&message.payload) => {}
+            Ok(Some(message)) if message.payload.len() > payload_bytes_max => replies.fail(too_large()),
+            Ok(Some(message)) => {
+                if !replies.push(message.headers, message.payload) {
+                    self.0.meters.late_replies.increment();
+                }
+            }
+            Err(panic) => replies.fail(panicked(&panic)),
+        });
+        match posted.reply() {
+            Some(handle) if heard => {
+                if let Some(asker) = self.asker(request, &posted, manner) {
+                    replies.arm(asker);
+                }
+                let meters = Arc::clone(&self.0.replies);
+                Asked::Many(Reader::new(replies, meters, subject.clone(), handle.read()))
+            }
+            _ => Asked::Answered(Err(no_responders())),
+        }
+    }
+
+    fn terms(&self, manner: &Manner, replies: Option<Arc<Replies<Asker>>>) -> Terms {
+        Terms {
+            payload_bytes_max: self.0.settings.payload_bytes_max,
+            skips_acknowledgements: manner.skips_acknowledgements,
+            replies,
+        }
+    }
+
+    fn asker(&self, request: &Request, posted: &Posted<'_>, manner: Manner) -> Option<Asker> {
+        let cancel = Cancel::of(request, posted.id(), manner)?;
+        Some(Asker { broker: self.clone(), cancel })
     }
 
     fn accept(&self, message: Message) -> Result<Message, Error> {
         if message.payload.len() > self.0.settings.payload_bytes_max {
-            let error = Error::new(Kind::Internal, "the answer is larger than the broker takes");
-            return Err(error.with_outcome(Outcome::Done));
+            return Err(too_large());
         }
         incoming::reply(message.headers, message.payload)
     }
@@ -233,6 +295,19 @@ impl Broker {
             member.close();
         }
     }
+}
+
+fn no_responders() -> Error {
+    Error::new(Kind::NoResponders, "nobody listens on the subject")
+}
+
+fn too_large() -> Error {
+    let error = Error::new(Kind::Internal, "the answer is larger than the broker takes");
+    error.with_outcome(Outcome::Done)
+}
+
+fn panicked(panic: &Panicked) -> Error {
+    Error::new(Kind::Internal, "the responder in this process failed").with_cause(panic.text())
 }
 
 type Inline = Box<dyn Fn(&Posted<'_>) -> Option<Message> + Send + Sync>;
@@ -323,7 +398,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn readings(&self) -> Vec<Reading> {
+    fn readings(&self) -> Vec<Reading> {
         // Exact up to 2^53.
         #[expect(clippy::cast_precision_loss, reason = "a metric's value is a double by its format")]
         let gauge = |name, help, gauge: &Gauge| Reading {

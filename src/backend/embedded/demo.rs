@@ -7,6 +7,7 @@
 //! | `beamline.router.v1.decide` | a decision as the real router gives it |
 //! | `demo.time` | the time |
 //! | `demo.slow` | after as many milliseconds as the payload says, at most 60,000 |
+//! | `demo.count` | as many messages as the payload says, at most 1,000, on a route that lets it have so many |
 //! | `demo.fail` | an error of the responder |
 //! | `demo.silent` | never |
 //! | `demo.tick` | not asked but subscribed to: a message each tick, while somebody listens |
@@ -31,6 +32,8 @@ use crate::backend::outgoing::RequestId;
 pub const HEADER: &str = "Ipc-Gateway-Demo";
 /// The longest that `demo.slow` waits, in milliseconds.
 pub const SLOW_MS_MAX: u64 = 60_000;
+/// The most messages that `demo.count` answers with.
+pub const COUNT_MAX: usize = 1000;
 /// The longest request id, in bytes of JSON, that the demo's router gives back.
 const REQUEST_ID_BYTES_MAX: usize = 256;
 
@@ -50,6 +53,7 @@ pub(super) fn attach(broker: &Broker, tick: Duration, stop: &CancellationToken) 
         broker.respond(Pattern::from_static("demo.slow"), None, move |posted| slow(posted, &runtime, &stop)),
         on("beamline.router.v1.decide", |posted| Some(json(decision(posted.payload())))),
         on("demo.time", |_| Some(json(format!(r#"{{"demo":true,"time":"{}"}}"#, Timestamp::now())))),
+        on("demo.count", count),
         on("demo.fail", |_| Some(failure("demo_failure", "demo.fail always fails"))),
         on("demo.silent", |_| None),
     ]
@@ -117,6 +121,26 @@ fn slow(posted: &Posted<'_>, runtime: &Handle, stop: &CancellationToken) -> Opti
             }
         }
     }));
+    None
+}
+
+/// Answers with many messages.
+fn count(posted: &Posted<'_>) -> Option<Message> {
+    let wish = std::str::from_utf8(posted.payload()).ok().and_then(|text| text.trim().parse().ok());
+    let Some(count) = wish.filter(|count| (1..=COUNT_MAX).contains(count)) else {
+        return Some(failure("invalid_request", "the payload must be a number of messages, 1 to 1000"));
+    };
+    let reply = posted.reply()?;
+    for number in 1..=count {
+        let mut message = json(format!(r#"{{"demo":true,"number":{number},"of":{count}}}"#));
+        if number < count {
+            message.headers.append(incoming::MORE, "1").expect("two small headers are within the limits");
+        }
+        if reply.send(message).is_err() {
+            // Over a bound of the route, or the route takes one message only.
+            break;
+        }
+    }
     None
 }
 

@@ -10,10 +10,11 @@
 //! | `interest` | the table of patterns, and the choice among a queue group |
 //! | `posted` | a message on its way, its headers built only when somebody looks |
 //! | `mailbox` | the bounded queue of a subscription, which counts what it loses |
-//! | `slot` | where the answer to a request arrives |
+//! | `slot` | where the answer to a request arrives, or the many that are one |
 //! | `subscription` | the receiving ends |
 //! | `demo` | the responders and the ticker of the demo |
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -135,6 +136,7 @@ impl Backend for Embedded {
             Target::Request(subject) => match broker.request(subject, &request, manner) {
                 Asked::Answered(answer) => State::Ready(Some(answer.map(Reply::Message))),
                 Asked::Waiting(waiting) => State::Waiting(waiting),
+                Asked::Many(reader) => State::Many(Box::pin(reader.answer())),
             },
             Target::Subscribe(pattern) => {
                 let deliveries = broker.deliveries(pattern.clone());
@@ -174,7 +176,7 @@ impl Backend for Embedded {
     }
 
     fn readings(&self) -> Vec<Reading> {
-        let mut readings = self.0.broker.meters().readings();
+        let mut readings = self.0.broker.readings();
         readings.push(Reading {
             name: "ipc_gateway_embedded_demo",
             help: "1 if the demo answers because no NATS is configured",
@@ -193,13 +195,22 @@ impl Backend for Embedded {
 }
 
 /// The future of an answer.
-#[derive(Debug)]
 pub struct Answer(State);
 
-#[derive(Debug)]
 enum State {
     Ready(Option<Result<Reply, Error>>),
     Waiting(Waiting),
+    Many(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>),
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match &self.0 {
+            State::Ready(_) => "Ready",
+            State::Waiting(_) => "Waiting",
+            State::Many(_) => "Many",
+        })
+    }
 }
 
 impl Future for Answer {
@@ -212,6 +223,7 @@ impl Future for Answer {
                 let Message { headers, payload } = message;
                 super::incoming::reply(headers, payload).map(Reply::Message)
             }),
+            State::Many(answer) => answer.as_mut().poll(context),
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use contract::{Delivery, Headers, Request, Subject};
 
 use super::broker::Meters;
-use super::slot::ReplyHandle;
+use super::slot::{ReplyHandle, Terms};
 use crate::backend::outgoing::{self, RequestId};
 
 /// A payload up to here is copied when it goes into a queue: it is a slice of a door's read buffer, and would
@@ -36,7 +36,7 @@ enum Source<'a> {
 #[derive(Debug)]
 struct Answerable<'a> {
     meters: &'a Arc<Meters>,
-    payload_bytes_max: usize,
+    terms: Terms,
     handle: OnceCell<ReplyHandle>,
 }
 
@@ -56,9 +56,9 @@ impl<'a> Posted<'a> {
         Self { subject, payload, source, id: OnceCell::new(), headers, delivery, answer: None }
     }
 
-    /// Makes it a request: an answer of at most `payload_bytes_max` bytes is awaited.
-    pub(super) fn answerable(self, meters: &'a Arc<Meters>, payload_bytes_max: usize) -> Self {
-        Self { answer: Some(Answerable { meters, payload_bytes_max, handle: OnceCell::new() }), ..self }
+    /// Makes it a request: answers on these terms are awaited.
+    pub(super) fn answerable(self, meters: &'a Arc<Meters>, terms: Terms) -> Self {
+        Self { answer: Some(Answerable { meters, terms, handle: OnceCell::new() }), ..self }
     }
 
     /// The concrete subject.
@@ -92,7 +92,7 @@ impl<'a> Posted<'a> {
     /// The right to answer later, if an answer is awaited.
     pub fn reply(&self) -> Option<ReplyHandle> {
         let answer = self.answer.as_ref()?;
-        let make = || ReplyHandle::new(answer.meters, answer.payload_bytes_max);
+        let make = || ReplyHandle::new(answer.meters, answer.terms.clone());
         Some(answer.handle.get_or_init(make).clone())
     }
 

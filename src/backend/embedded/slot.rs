@@ -1,5 +1,5 @@
 //! Where the answer to one request arrives. The first answer is taken; a second, or one for a request that
-//! was given up, is counted and dropped.
+//! was given up, is counted and dropped. Where many may answer, they go into a queue of their own until its end.
 //!
 //! The slot belongs to the request: its [`Waiting`] end frees it when dropped, and whoever still holds a
 //! [`ReplyHandle`] keeps nothing but the empty shell.
@@ -9,18 +9,30 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use contract::Message;
+use contract::{Error, Kind, Message, Outcome};
 use tokio::sync::Notify;
 
 use super::broker::{Broker, Meters};
-use crate::backend::cancel::Cancel;
+use crate::backend::cancel::{Cancel, Reason};
+use crate::backend::incoming;
+use crate::backend::replies::{Replies, Responder, Source};
 
 #[derive(Debug)]
 struct Slot {
     state: Mutex<State>,
     released: Notify,
     meters: Arc<Meters>,
-    payload_bytes_max: usize,
+    terms: Terms,
+}
+
+/// Which answers are taken.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) payload_bytes_max: usize,
+    /// Whether the acknowledgement of a stream is none.
+    pub(super) skips_acknowledgements: bool,
+    /// Where they go, if there may be many.
+    pub(super) replies: Option<Arc<Replies<Asker>>>,
 }
 
 #[derive(Debug)]
@@ -53,21 +65,34 @@ pub enum NotTaken {
 }
 
 impl ReplyHandle {
-    pub(super) fn new(meters: &Arc<Meters>, payload_bytes_max: usize) -> Self {
-        let state = Mutex::new(State::Open(None));
-        Self(Arc::new(Slot { state, released: Notify::new(), meters: Arc::clone(meters), payload_bytes_max }))
+    pub(super) fn new(meters: &Arc<Meters>, terms: Terms) -> Self {
+        let (state, released) = (Mutex::new(State::Open(None)), Notify::new());
+        Self(Arc::new(Slot { state, released, meters: Arc::clone(meters), terms }))
     }
 
-    /// Answers the request.
+    /// Answers the request; the acknowledgement of a stream may be no answer ([`Manner`](crate::backend::cancel::Manner)).
+    /// Where many may answer, all but the last say so by the header [`incoming::MORE`].
     pub fn send(&self, answer: Message) -> Result<(), NotTaken> {
-        if answer.payload.len() > self.0.payload_bytes_max {
+        if answer.payload.len() > self.0.terms.payload_bytes_max {
             return Err(NotTaken::TooLarge);
+        }
+        if let Some(replies) = &self.0.terms.replies {
+            let skipped =
+                self.0.terms.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload);
+            if skipped || replies.push(answer.headers, answer.payload) {
+                return Ok(());
+            }
+            self.0.meters.late_replies.increment();
+            return Err(NotTaken::Late);
         }
         let mut state = self.0.state();
         let State::Open(waker) = &mut *state else {
             self.0.meters.late_replies.increment();
             return Err(NotTaken::Late);
         };
+        if self.0.terms.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload) {
+            return Ok(());
+        }
         let waker = waker.take();
         *state = State::Answered(answer);
         drop(state);
@@ -87,9 +112,15 @@ impl ReplyHandle {
     }
 
     /// The receiving end. Make one of a handle.
-    pub(super) fn wait(&self, cancel: Option<(Broker, Cancel)>) -> Waiting {
+    pub(super) fn wait(&self, cancel: Option<Asker>) -> Waiting {
         self.0.meters.waiting.add(1);
         Waiting { slot: Arc::clone(&self.0), cancel }
+    }
+
+    /// What an answer of many messages holds. Make one of a handle.
+    pub(super) fn read(&self) -> Streamed {
+        self.0.meters.waiting.add(1);
+        Streamed(self.clone())
     }
 
     /// Nobody will wait: what is sent from now on is late.
@@ -104,7 +135,7 @@ impl ReplyHandle {
 pub(super) struct Waiting {
     slot: Arc<Slot>,
     /// What to say, and where, if it is dropped before the answer came.
-    cancel: Option<(Broker, Cancel)>,
+    cancel: Option<Asker>,
 }
 
 impl Future for Waiting {
@@ -117,7 +148,10 @@ impl Future for Waiting {
             State::Answered(message) => {
                 let message = std::mem::take(message);
                 *state = State::Closed;
-                *cancel = None;
+                drop(state);
+                if let (true, Some(asker)) = (incoming::says_more(&message.headers), cancel.take()) {
+                    asker.give_up(Some(Reason::OverLimit));
+                }
                 Poll::Ready(message)
             }
             State::Open(waker) => {
@@ -137,9 +171,46 @@ impl Drop for Waiting {
         let before = std::mem::replace(&mut *self.slot.state(), State::Closed);
         self.slot.released.notify_waiters();
         self.slot.meters.waiting.add(-1);
-        if let (State::Open(_), Some((broker, cancel))) = (before, self.cancel.take()) {
-            broker.tell(&cancel);
+        if let (State::Open(_), Some(asker)) = (before, self.cancel.take()) {
+            asker.give_up(None);
         }
+    }
+}
+
+/// Who can take a request back.
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub(super) broker: Broker,
+    pub(super) cancel: Cancel,
+}
+
+impl Responder for Asker {
+    fn settle(self) {}
+
+    fn give_up(mut self, reason: Option<Reason>) {
+        if let Some(reason) = reason {
+            self.cancel.because(reason);
+        }
+        self.broker.tell(&self.cancel);
+    }
+}
+
+/// What an answer of many messages holds: the right to answer is released when it is dropped.
+#[derive(Debug)]
+pub(super) struct Streamed(ReplyHandle);
+
+impl Source for Streamed {
+    type Responder = Asker;
+
+    fn lost(&self) -> Error {
+        Error::new(Kind::Unavailable, "the broker is closed").with_outcome(Outcome::Unknown)
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        self.0.release();
+        self.0.0.meters.waiting.add(-1);
     }
 }
 
@@ -149,6 +220,10 @@ mod tests {
 
     use super::*;
 
+    fn terms(payload_bytes_max: usize) -> Terms {
+        Terms { payload_bytes_max, skips_acknowledgements: false, replies: None }
+    }
+
     fn answer(text: &'static str) -> Message {
         Message { payload: Bytes::from_static(text.as_bytes()), ..Message::default() }
     }
@@ -156,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_answer_is_taken_and_the_rest_are_late() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10);
+        let handle = ReplyHandle::new(&meters, terms(10));
         let waiting = handle.wait(None);
         assert_eq!(meters.waiting.get(), 1);
         assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
@@ -170,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn dropping_the_request_releases_the_responder() {
         let meters = Arc::new(Meters::default());
-        let handle = ReplyHandle::new(&meters, 10);
+        let handle = ReplyHandle::new(&meters, terms(10));
         let waiting = handle.wait(None);
         let responder = tokio::spawn({
             let handle = handle.clone();

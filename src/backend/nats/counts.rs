@@ -23,6 +23,8 @@ pub(super) struct Counts {
     pub(super) cancels_failed: Counter,
     /// Second and further replies to one request.
     pub(super) double_replies: Counter,
+    /// Acknowledgements of streams that were not taken for the answer.
+    pub(super) acknowledgements_skipped: Counter,
     /// Messages in an inbox that name no request.
     pub(super) foreign_replies: Counter,
     /// Requests refused because the inbox was full.

@@ -53,6 +53,7 @@ impl Direct {
                 deadline: received + TIMEOUT,
                 idempotent: false,
                 ordered: false,
+                parts: false,
                 queue: None,
                 trace: TraceContext::start(),
                 origin,

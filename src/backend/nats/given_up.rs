@@ -13,7 +13,8 @@ use tokio::task::unconstrained;
 
 use super::counts::Counts;
 use super::link::Link;
-use crate::backend::cancel::Cancel;
+use crate::backend::cancel::{Cancel, Reason};
+use crate::backend::replies::Responder;
 
 /// Publishes its cancel message when it is dropped, unless it was [disarmed](Self::disarm).
 pub(super) struct GivenUp {
@@ -26,6 +27,18 @@ impl GivenUp {
     /// The request is over: there is nothing to say.
     pub(super) fn disarm(mut self) {
         self.cancel = None;
+    }
+}
+
+impl Responder for GivenUp {
+    fn settle(self) {
+        self.disarm();
+    }
+
+    fn give_up(mut self, reason: Option<Reason>) {
+        if let (Some(cancel), Some(reason)) = (&mut self.cancel, reason) {
+            cancel.because(reason);
+        }
     }
 }
 

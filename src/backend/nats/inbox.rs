@@ -14,12 +14,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
-use async_nats::Message;
+use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 
 use super::counts::Counts;
+use super::given_up::GivenUp;
+use super::headers;
 use super::reply_id::{self, TOKEN_LEN};
 use super::ticket::Ticket;
+use crate::backend::incoming;
+use crate::backend::replies::Replies;
 
 /// Bits of an id that hold the index: 16,777,216 slots; the other 40 bits count generations.
 pub(super) const INDEX_BITS: u32 = 24;
@@ -60,6 +64,8 @@ pub(super) struct Held {
     pub(super) generation: u64,
     /// What was published to: permission violations name nothing else.
     pub(super) subject: Bytes,
+    /// Whether the acknowledgement of a stream is no reply here.
+    pub(super) skips_acknowledgements: bool,
     pub(super) phase: Phase,
 }
 
@@ -69,6 +75,8 @@ pub(super) enum Phase {
     Free,
     Waiting(Option<Waker>),
     Answered(Box<Message>),
+    /// Replies go into this queue, as many as it takes.
+    Many(Arc<Replies<GivenUp>>),
     Failed(Fault),
     /// Told to the waiting one, and not given back yet.
     Told,
@@ -177,12 +185,28 @@ impl Inbox {
             };
             return counter.add(1);
         }
-        match &mut held.phase {
+        let Held { skips_acknowledgements, phase, .. } = &mut *held;
+        match phase {
+            Phase::Waiting(_) | Phase::Many(_)
+                if *skips_acknowledgements && incoming::is_acknowledgement(&message.payload) =>
+            {
+                self.counts.acknowledgements_skipped.increment();
+            }
             Phase::Waiting(waker) => {
                 let waker = waker.take();
-                held.phase = Phase::Answered(Box::new(message));
+                *phase = Phase::Answered(Box::new(message));
                 drop(held);
                 wake(waker);
+            }
+            Phase::Many(replies) => {
+                let replies = Arc::clone(replies);
+                // What ends an answer may publish, so no lock is held.
+                drop(held);
+                if message.status == Some(StatusCode::NO_RESPONDERS) {
+                    replies.fail(super::no_responders());
+                } else if !replies.push(headers::incoming(message.headers), message.payload) {
+                    self.counts.late_replies.increment();
+                }
             }
             Phase::Free => self.counts.foreign_replies.add(1),
             Phase::Answered(_) | Phase::Failed(_) | Phase::Told => self.counts.double_replies.add(1),
@@ -240,10 +264,14 @@ impl Inbox {
 }
 
 fn fail(held: &mut Held, fault: Fault) -> bool {
-    let Phase::Waiting(waker) = &mut held.phase else { return false };
-    let waker = waker.take();
-    held.phase = Phase::Failed(fault);
-    wake(waker);
+    match std::mem::replace(&mut held.phase, Phase::Failed(fault)) {
+        Phase::Waiting(waker) => wake(waker),
+        Phase::Many(replies) => replies.lose(),
+        over => {
+            held.phase = over;
+            return false;
+        }
+    }
     true
 }
 
@@ -306,6 +334,24 @@ mod tests {
         inbox.deliver(reply(subject, "four"));
         assert_eq!(inbox.counts.late_replies.get(), 1);
         assert_eq!(inbox.used(), 0);
+    }
+
+    #[test]
+    fn the_acknowledgement_of_a_stream_is_a_reply_only_where_it_is_wanted() {
+        let inbox = inbox(1);
+        let acknowledgement = r#"{"stream":"S","seq":1}"#;
+        for skips in [true, false] {
+            let mut ticket = register(&inbox);
+            if skips {
+                ticket.skip_acknowledgements();
+            }
+            let subject = ticket.reply_subject();
+            inbox.deliver(reply(subject.clone(), acknowledgement));
+            inbox.deliver(reply(subject, "answer"));
+            let taken = (&mut ticket).now_or_never().unwrap().unwrap().payload;
+            assert_eq!(taken, if skips { "answer" } else { acknowledgement });
+        }
+        assert_eq!(inbox.counts.acknowledgements_skipped.get(), 1);
     }
 
     #[test]

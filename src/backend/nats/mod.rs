@@ -6,10 +6,12 @@
 //! | `pool.rs`, `member.rs`, `backoff.rs`, `pace.rs` | which connections there are, how they come back, which one is taken |
 //! | `connect.rs`, `link.rs`, `signals.rs`, `violation.rs` | one connection, from its handshake to its end |
 //! | `inbox.rs`, `ticket.rs`, `reply_id.rs` | the replies of one connection |
+//! | `streamed.rs` | what an answer of many messages holds |
 //! | `given_up.rs` | what a responder is told when nobody waits any more |
 //! | `queue.rs` | the bytes that wait to be written on one connection |
 //! | `pins.rs` | what must stay in order goes by one connection |
 //! | `subscribe.rs`, `feed.rs` | subscriptions, and the bounded queue before each reader |
+//! | `bucket.rs` | a key-value bucket, which idempotency keys are shared by |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
 //! | `direct.rs` | a plain client without any of this, to measure it against |
 //!
@@ -17,6 +19,7 @@
 //! is told at once when the connection that would bring it is lost.
 
 mod backoff;
+mod bucket;
 mod check;
 mod connect;
 mod counts;
@@ -36,12 +39,13 @@ mod reply_id;
 pub mod responder;
 mod settings;
 mod signals;
+mod streamed;
 mod subscribe;
 mod ticket;
 mod violation;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -54,21 +58,25 @@ use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use self::bucket::KeyValue;
 pub use self::check::{OpenError, OpenErrors};
 use self::given_up::GivenUp;
-use self::inbox::{Fault, Purpose, Refusal};
+use self::inbox::{Purpose, Refusal};
 use self::link::Link;
 use self::pins::Pinned;
 use self::pool::Pool;
 use self::queue::Full;
 pub use self::settings::{
-    Address, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
+    Address, BucketSettings, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
-use super::cancel::{Cancel, Manner};
+use self::streamed::Streamed;
+use super::cancel::{Cancel, Manner, Reason};
 use super::outgoing::RequestId;
+use super::replies::{Reader, Replies, Responder as _};
 use super::{Backend, Health, Reading, incoming};
+use crate::services::idempotency::Bucket;
 
 /// What a plain log level says of the client library: it tells each connect and disconnect, which the pool
 /// tells too, in its own words.
@@ -93,6 +101,11 @@ impl Nats {
     pub fn open(settings: Settings) -> Result<Self, OpenErrors> {
         settings.check()?;
         Ok(Self(Pool::open(settings)))
+    }
+
+    /// A bucket of JetStream on the connections of this backend. It is made when it is needed first.
+    pub fn bucket(&self, settings: BucketSettings) -> Arc<dyn Bucket> {
+        Arc::new(KeyValue { pool: Arc::clone(&self.0), settings })
     }
 
     /// Resolves when a connection is there. Waits for ever if none comes.
@@ -177,7 +190,7 @@ async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<
     }
     match request.target.clone() {
         Target::Publish(subject) => publish(&pool, request, subject).await,
-        Target::Request(subject) => ask(&pool, request, subject, manner).await,
+        Target::Request(subject) => ask(pool, request, subject, manner).await,
         Target::Subscribe(pattern) => subscribe::subscribe(pool, pattern).await,
         // The route table turns a message type into a subject; one that has none never gets here.
         Target::Task(kind) => {
@@ -188,18 +201,20 @@ async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<
 
 async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
     check_reach(pool, &subject)?;
-    let mut pinned = pool.pins.link(&request.origin, pool).await?;
+    let due = request.deadline;
+    let mut pinned = in_time(due, pool.pins.link(&request.origin, pool)).await?;
     pool.note_load(&pinned.link);
     let message = message(&pinned.link, request, &RequestId::random(), &subject, None)?;
-    hand_over(pool, &mut pinned, message, WhenFull::Wait).await?;
+    in_time(due, hand_over(pool, &mut pinned, message, WhenFull::Wait)).await?;
     pool.counts.published.increment();
     Ok(Reply::Accepted)
 }
 
-async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
-    check_reach(pool, &subject)?;
+async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
+    check_reach(&pool, &subject)?;
+    let due = request.deadline;
     let mut pinned = if request.ordered {
-        pool.pins.link(&request.origin, pool).await?
+        in_time(due, pool.pins.link(&request.origin, &pool)).await?
     } else {
         Pinned::free(pool.take_near(request.origin.connection)?)
     };
@@ -208,33 +223,49 @@ async fn ask(pool: &Pool, request: Request, subject: Subject, manner: Manner) ->
         .link
         .inbox
         .register(subject.to_bytes(), Purpose::Request)
-        .map_err(|refusal| refused(pool, refusal))?;
+        .map_err(|refusal| refused(&pool, refusal))?;
+    if manner.skips_acknowledgements {
+        ticket.skip_acknowledgements();
+    }
+    let replies = manner.replies.map(Replies::new);
+    if let Some(replies) = &replies {
+        ticket.bring_to(replies);
+    }
     let id = RequestId::random();
     let cancel = Cancel::of(&request, id, manner);
     let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
-    hand_over(pool, &mut pinned, message, WhenFull::Refuse).await?;
+    in_time(due, hand_over(&pool, &mut pinned, message, WhenFull::Refuse)).await?;
     let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
     pool.counts.requests.increment();
-    let answer = ticket.await;
-    given_up.disarm();
-    match answer {
-        Ok(reply) => {
-            pinned.answered();
-            if reply.status == Some(StatusCode::NO_RESPONDERS) {
-                return Err(Error::new(Kind::NoResponders, "nobody listens on the subject"));
-            }
-            incoming::reply(headers::incoming(reply.headers), reply.payload).map(Reply::Message)
-        }
-        Err(Fault::Lost) => {
-            let error = pool.unavailable().with_outcome(Outcome::Unknown);
-            Err(error.with_cause("the connection was lost before the answer came"))
-        }
-        Err(Fault::Denied) if pinned.link.is_deaf() => {
-            let error = pool.unavailable().with_outcome(Outcome::Unknown);
-            Err(error.with_cause("the server no longer permits to receive replies"))
-        }
-        Err(Fault::Denied) => Err(signals::denied()),
+    if let Some(replies) = replies {
+        replies.arm(given_up);
+        let meters = Arc::clone(&pool.replies);
+        return Reader::new(replies, meters, subject, Streamed { ticket, pinned, pool }).answer().await;
     }
+    let answer = ticket.await;
+    let reply = match answer {
+        Ok(reply) => reply,
+        Err(fault) => {
+            given_up.disarm();
+            return Err(streamed::fault(&pool, &pinned, fault));
+        }
+    };
+    pinned.answered();
+    if reply.status == Some(StatusCode::NO_RESPONDERS) {
+        given_up.disarm();
+        return Err(no_responders());
+    }
+    let headers = headers::incoming(reply.headers);
+    if incoming::says_more(&headers) {
+        given_up.give_up(Some(Reason::OverLimit));
+    } else {
+        given_up.disarm();
+    }
+    incoming::reply(headers, reply.payload).map(Reply::Message)
+}
+
+fn no_responders() -> Error {
+    Error::new(Kind::NoResponders, "nobody listens on the subject")
 }
 
 fn check_reach(pool: &Pool, subject: &Subject) -> Result<(), Error> {
@@ -259,6 +290,20 @@ fn message(
     let reply = reply.map(|reply| reply.try_into().expect("an inbox subject is ASCII"));
     let headers = Some(headers::outgoing(&request, id));
     Ok(OutboundMessage { subject, reply, payload: request.payload, headers })
+}
+
+/// What comes before a message is with the connection, and says that it never was if the deadline comes first. The
+/// timer is the deadline rule's, which asks once more when it rings.
+async fn in_time<T>(due: Instant, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Pending if Instant::now() >= due => {
+            let error = Error::new(Kind::TimedOut, "the deadline came before the connection to NATS took it");
+            Poll::Ready(Err(error.with_outcome(Outcome::NotSent)))
+        }
+        polled => polled,
+    })
+    .await
 }
 
 /// What to do when too many bytes wait to be written.

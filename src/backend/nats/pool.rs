@@ -24,6 +24,7 @@ use super::member::{Member, State};
 use super::pace::Pace;
 use super::pins::Pins;
 use super::settings::{Address, Settings};
+use crate::backend::replies::ReplyMeters;
 
 /// What a refused request is told to wait: about the time of a reconnect to a server that is back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ const ADDRESSES_MAX: usize = 256;
 pub(super) struct Pool {
     pub(super) settings: Settings,
     pub(super) counts: Arc<Counts>,
+    /// Answers of many messages.
+    pub(super) replies: Arc<ReplyMeters>,
     pub(super) servers: Servers,
     pub(super) pins: Pins,
     /// Of the log lines about connections that come and go.
@@ -61,6 +64,7 @@ impl Pool {
             servers: Servers(Mutex::new(settings.servers.clone())),
             settings,
             counts: Arc::default(),
+            replies: Arc::default(),
             pins: Pins::default(),
             pace: Pace::default(),
             stop: CancellationToken::new(),

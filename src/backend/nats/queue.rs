@@ -51,14 +51,12 @@ impl Queue {
     /// Takes room for a message at once, or not at all.
     pub(super) fn admit(&self, message: OutboundMessage) -> Result<OutboundMessage, Full> {
         let Some(counted) = self.counted(&message) else { return Ok(message) };
-        match self.room.clone().try_acquire_many_owned(counted.permits) {
-            Ok(permit) => Ok(owned(message, permit)),
-            Err(_) => {
-                // Those before it wait all the same, and the next one asks for them again.
-                self.small.fetch_add(counted.before, Ordering::Relaxed);
-                Err(Full)
-            }
-        }
+        let Ok(permit) = self.room.clone().try_acquire_many_owned(counted.permits) else {
+            // Those before it wait all the same, and the next one asks for them again.
+            self.small.fetch_add(counted.before, Ordering::Relaxed);
+            return Err(Full);
+        };
+        Ok(owned(message, permit))
     }
 
     /// Takes room for a message, and waits for it behind those who wait already. Of small messages only that waits which

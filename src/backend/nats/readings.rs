@@ -54,6 +54,7 @@ impl Pool {
         readings.extend(self.uses(&links));
         readings.extend(members.iter().filter_map(|member| round_trip(member)));
         readings.extend(self.counters());
+        readings.extend(self.replies.readings());
         readings
     }
 
@@ -137,6 +138,11 @@ impl Pool {
                 "ipc_gateway_nats_double_replies_total",
                 "Second replies to one request.",
                 &counts.double_replies,
+            ),
+            (
+                "ipc_gateway_nats_acknowledgements_skipped_total",
+                "Acknowledgements of streams that were not taken for the answer.",
+                &counts.acknowledgements_skipped,
             ),
             (
                 "ipc_gateway_nats_foreign_replies_total",

@@ -11,14 +11,17 @@ use futures_util::StreamExt;
 use futures_util::stream::select_all;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::backend::outgoing;
-use crate::demo_router::{Act, DemoRouter};
+use crate::demo_router::{Act, DemoRouter, RESULT};
 
 /// The header of every answer; its value is `true`.
 pub const HEADER: &str = "Demo-Router";
 /// Requests that may wait for their time at once; more of them wait in the subscription's queue.
 const WAITING_MAX: usize = 16_384;
+/// Between two attempts to connect.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// On what a router listens.
 #[derive(Clone, Debug)]
@@ -31,15 +34,24 @@ pub struct Subjects {
     pub own: Vec<String>,
 }
 
-/// Answers until the connection ends for good or the router crashes; either is an error, a line for a person. `ready`
-/// is called once the server has every subscription.
+/// Answers until the connection ends for good or the router crashes; either is an error, a line for a person. A
+/// server that is not there is tried again for so long as `connect_timeout`: it may have been started just before.
+/// `ready` is called once the server has every subscription.
 pub async fn serve(
     servers: &str,
+    connect_timeout: Duration,
     subjects: Subjects,
     router: Arc<DemoRouter>,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
-    let client = super::direct::connect(servers).await?;
+    let until = Instant::now() + connect_timeout;
+    let client = loop {
+        match super::direct::connect(servers).await {
+            Ok(client) => break client,
+            Err(problem) if Instant::now() >= until => return Err(problem),
+            Err(_) => sleep(CONNECT_PAUSE).await,
+        }
+    };
     let failed = |error: &dyn fmt::Display| format!("cannot listen: {error}");
     let mut subscribers = Vec::new();
     for subject in subjects.shared {
@@ -64,17 +76,19 @@ pub async fn serve(
             Act::Silence => {}
             Act::Crash => return Err("crashed, as it was told to".to_owned()),
             // In their order, as one router works.
-            Act::Answer { after, times, body } if after.is_zero() => {
+            Act::Answer { after, times, body, results } if after.is_zero() => {
                 answer(&client, &message, times, &body).await;
+                report(&client, &results).await;
             }
-            Act::Answer { after, times, body } => {
+            Act::Answer { after, times, body, results } => {
                 let permit = Arc::clone(&waiting).acquire_owned().await;
                 let permit = permit.expect("the semaphore is never closed");
                 let client = client.clone();
                 answers.spawn(async move {
                     let _permit = permit;
-                    tokio::time::sleep(after).await;
+                    sleep(after).await;
                     answer(&client, &message, times, &body).await;
+                    report(&client, &results).await;
                 });
             }
         }
@@ -98,6 +112,14 @@ async fn answer(client: &Client, message: &Message, times: u8, body: &serde_json
         let sent = client.publish_with_headers(inbox.clone(), headers.clone(), body.to_string().into()).await;
         if let Err(error) = sent {
             tracing::debug!(%error, "an answer was not sent");
+        }
+    }
+}
+
+async fn report(client: &Client, results: &[serde_json::Value]) {
+    for result in results {
+        if let Err(error) = client.publish(RESULT, result.to_string().into()).await {
+            tracing::debug!(%error, "a result was not sent");
         }
     }
 }

@@ -176,6 +176,19 @@ pub fn parse_servers(list: &str) -> Result<Vec<Address>, OpenError> {
     }
 }
 
+/// A key-value bucket of JetStream. All but the name counts only when it is made.
+#[derive(Clone, Debug)]
+pub struct BucketSettings {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Its largest size in bytes. A full one takes nothing new.
+    pub bytes_max: u64,
+    /// Servers that keep it, 1 to 5.
+    pub replicas: u8,
+    /// How long a value is kept.
+    pub age_max: Duration,
+}
+
 /// Who the gateway is to the server. Files are read again at every attempt to connect, so a rotated secret
 /// is in force from the next reconnect.
 #[derive(Clone, Default)]

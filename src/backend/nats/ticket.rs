@@ -12,8 +12,10 @@ use std::task::{Context, Poll};
 use async_nats::Message;
 use bytes::Bytes;
 
+use super::given_up::GivenUp;
 use super::inbox::{Fault, INDEX_BITS, Inbox, Phase, Purpose, lock};
 use super::reply_id::{self, ID_LEN};
+use crate::backend::replies::Replies;
 
 /// A slot taken: resolves to the reply, and gives the slot back when dropped.
 pub(super) struct Ticket {
@@ -24,12 +26,35 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
+    /// From now on the acknowledgement of a stream is no reply.
+    pub(super) fn skip_acknowledgements(&self) {
+        lock(&self.inbox.slot(self.index).0).skips_acknowledgements = true;
+    }
+
     /// The subject to reply to: one allocation of its exact size.
     pub(super) fn reply_subject(&self) -> Bytes {
         let mut subject = Vec::with_capacity(self.inbox.stem.len() + ID_LEN);
         subject.extend_from_slice(&self.inbox.stem);
         subject.extend_from_slice(&reply_id::encode(self.generation << INDEX_BITS | u64::from(self.index)));
         subject.into()
+    }
+
+    /// Has every reply brought to `replies`, from before the request is sent; the ticket is only held from then on.
+    pub(super) fn bring_to(&self, replies: &Arc<Replies<GivenUp>>) {
+        let mut held = lock(&self.inbox.slot(self.index).0);
+        match held.phase {
+            Phase::Waiting(_) => held.phase = Phase::Many(Arc::clone(replies)),
+            // The connection ended in this moment.
+            _ => replies.lose(),
+        }
+    }
+
+    /// Why no reply can come any more.
+    pub(super) fn fault(&self) -> Fault {
+        match lock(&self.inbox.slot(self.index).0).phase {
+            Phase::Failed(fault) => fault,
+            _ => Fault::Lost,
+        }
     }
 }
 
@@ -48,19 +73,23 @@ impl Future for Ticket {
             }
             Phase::Answered(message) => Poll::Ready(Ok(*message)),
             Phase::Failed(fault) => Poll::Ready(Err(fault)),
-            Phase::Told | Phase::Free => unreachable!("a ticket is not polled after it resolved"),
+            Phase::Told | Phase::Free | Phase::Many(_) => {
+                unreachable!("a ticket is polled until it resolves, and not for many replies")
+            }
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        {
+        // The queue of many replies is dropped when no lock is held any more.
+        let _phase = {
             let mut held = lock(&self.inbox.slot(self.index).0);
             held.generation = (held.generation + 1) & (u64::MAX >> INDEX_BITS);
             held.subject = Bytes::new();
-            held.phase = Phase::Free;
-        }
+            held.skips_acknowledgements = false;
+            std::mem::take(&mut held.phase)
+        };
         lock(&self.inbox.free).given_back.push(self.index);
         self.inbox.used_for(self.purpose).fetch_sub(1, Ordering::Relaxed);
     }

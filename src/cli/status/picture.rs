@@ -93,6 +93,7 @@ impl Picture {
             "reasons": self.state["reasons"],
             "backend": self.state["backend"],
             "circuits": self.state["circuits"],
+            "pressure": self.state["pressure"],
             "doors": self.doors,
             "limits": self.limits.iter().map(limit).collect::<Vec<_>>(),
             "routes": self.rates.iter().map(rate).collect::<Vec<_>>(),
@@ -145,6 +146,9 @@ impl Picture {
         }
         for (route, state) in self.state["circuits"].as_object().into_iter().flatten() {
             writeln!(text, "circuit  {route}: {}", state.as_str().unwrap_or("?"))?;
+        }
+        for (route, state) in self.state["pressure"].as_object().into_iter().flatten() {
+            writeln!(text, "pressure {route}: {}", state.as_str().unwrap_or("?"))?;
         }
         if !self.refusals.is_empty() {
             let refusals: Vec<_> =

@@ -60,7 +60,8 @@ const KEYS: &[Key] = &[
     Key::new(
         "grpc.write_timeout_ms",
         TIMEOUT_MS,
-        "How long a client may take nothing of what is written to it; then the connection is closed.",
+        "How long a client may take nothing of what is written to it, or of 64 KiB of one answer; then the \
+         connection is closed.",
     )
     .default_to("30000"),
     Key::new(

@@ -6,6 +6,7 @@
 
 mod admin;
 mod backend;
+mod backpressure;
 pub(super) mod breaker;
 mod concurrency;
 mod drain;
@@ -13,6 +14,8 @@ mod embedded;
 mod grpc_door;
 mod http;
 mod hub;
+pub(super) mod idempotency;
+mod identity;
 mod limits;
 mod log;
 mod metrics;
@@ -48,10 +51,13 @@ pub(super) static SECTIONS: &[&Section] = &[
     &nats::SECTION,
     &embedded::SECTION,
     &hub::SECTION,
+    &identity::SECTION,
     &limits::SECTION,
     &breaker::SECTION,
     &retry::SECTION,
     &concurrency::SECTION,
+    &backpressure::SECTION,
+    &idempotency::SECTION,
     &admin::SECTION,
     &drain::SECTION,
     &reload::SECTION,

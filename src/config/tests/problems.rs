@@ -68,6 +68,8 @@ fn settings_that_contradict_each_other_are_refused() {
         ),
         ("[nats]\ntoken = \"a\"\nurls = [\"nats://u:p@h\"]", "nats.token, an address in nats.urls"),
         ("[nats]\ntls_first = true", "nats.tls_first is set without nats.tls"),
+        ("[idempotency]\nstore = \"nats_kv\"", "idempotency.store needs NATS"),
+        ("[idempotency]\nbucket = \"a.b\"", "idempotency.bucket is no name of a bucket"),
         ("[nats]\ninbox_prefix = \"$SYS\"", "nats.inbox_prefix starts with $"),
         (
             "[limits]\ntimeout_ms_max = 200",
@@ -119,6 +121,14 @@ fn settings_that_contradict_each_other_are_refused() {
         (
             "[routes.a]\npatterns = [\"a\"]\npayload_bytes_min = 5\npayload_bytes_max = 4",
             "routes.a.payload_bytes_min is above routes.a.payload_bytes_max, which is 4",
+        ),
+        (
+            "[routes.decide]\nreplies_max = 2",
+            "routes.decide.replies_max has no effect on a route with a profile",
+        ),
+        (
+            "[routes.a]\npatterns = [\"a\"]\nreplies_timeout_ms = 1000",
+            "routes.a.replies_timeout_ms is below routes.a.reply_gap_timeout_ms, which is 5000",
         ),
         ("[routes.a]\npatern = [\"a\"]", "routes.a.patern is not known; did you mean patterns?"),
     ];

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
+use super::super::family::FAMILIES;
 use super::super::key::own_name;
 use super::super::route_keys::BUILT_IN_ROUTES;
 use super::super::unused::UNUSED_NAMES;
@@ -36,6 +37,11 @@ fn defaults_and_examples_are_valid_and_names_are_unique() {
             assert!(names.insert(old.name), "{} sets two keys", old.name);
         }
     }
+    for key in FAMILIES.iter().flat_map(|family| family.keys) {
+        let text = key.default.unwrap_or(key.example);
+        key.kind.parse_text(text).unwrap_or_else(|what| panic!("{}: {text:?} {what}", key.path));
+        assert!(key.doc.ends_with('.') && !key.path.contains('.'), "{}", key.path);
+    }
 }
 
 #[test]
@@ -43,6 +49,8 @@ fn every_key_reaches_the_typed_configuration() {
     // A valid value that is not the default; contradictions between keys do not matter here.
     let other = |key: &Key| -> String {
         match (&key.kind, key.default) {
+            // On as its section is.
+            _ if key.path == "backpressure_enabled" => "false".into(),
             (Kind::Bool, default) => if default == Some("true") { "false" } else { "true" }.into(),
             (Kind::Int { min, max, .. }, default) => {
                 let default = default.and_then(|text| text.parse().ok());
@@ -73,17 +81,34 @@ fn every_key_reaches_the_typed_configuration() {
         "limits.peer_rate_burst" => ("IPC_GATEWAY__LIMITS__PEER_RATE_PER_SECOND", "2"),
         "rate_burst" => ("IPC_GATEWAY__ROUTES__LOCAL__RATE_PER_SECOND", "2"),
         "concurrency.adaptive" => ("UNRELATED", ""),
+        "idempotency_window_ms" => ("IPC_GATEWAY__ROUTES__LOCAL__IDEMPOTENCY", "1"),
+        path if path == "idempotency.bucket"
+            || path.starts_with("idempotency.bucket_")
+            || ["idempotency.when_unavailable", "idempotency.lease_ms", "idempotency.store_timeout_ms"]
+                .contains(&path) =>
+        {
+            ("IPC_GATEWAY__IDEMPOTENCY__STORE", "nats_kv")
+        }
         path if path.starts_with("concurrency.") => ("IPC_GATEWAY__CONCURRENCY__ADAPTIVE", "1"),
+        "backpressure_enabled" => ("IPC_GATEWAY__ROUTES__LOCAL__BACKPRESSURE_SUBJECT", "s"),
         "breaker_enabled" => ("UNRELATED", ""),
         path if path.starts_with("breaker_") => ("IPC_GATEWAY__ROUTES__LOCAL__BREAKER_ENABLED", "1"),
-        "default_tenant" | "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
+        "default_task_type" | "envelope_bytes_max" | "assignment_allowed" => {
             ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-router-v1")
+        }
+        "results_keys_max" => ("IPC_GATEWAY__ROUTES__LOCAL__PROFILE", "beamline-results-v1"),
+        "replies_bytes_max" | "reply_gap_timeout_ms" | "replies_timeout_ms" => {
+            ("IPC_GATEWAY__ROUTES__LOCAL__REPLIES_MAX", "2")
         }
         _ => ("UNRELATED", ""),
     };
     let names = keys().map(|key| (key, own_name(key.path)));
-    let of_route = ROUTE_KEYS.iter().map(|key| (key, own_name(&format!("routes.local.{}", key.path))));
-    for (key, name) in names.chain(of_route) {
+    let table = |family: &str| if family == "routes" { "local" } else { "x" };
+    let of_families = FAMILIES.iter().flat_map(|family| {
+        let path = move |key: &Key| format!("{}.{}.{}", family.name, table(family.name), key.path);
+        family.keys.iter().map(move |key| (key, own_name(&path(key))))
+    });
+    for (key, name) in names.chain(of_families) {
         // The built-in route's default is * already.
         let value = other(key);
         let (with, without) = (typed(&[(&name, &value), beside(key)]), typed(&[beside(key)]));
@@ -121,7 +146,7 @@ fn the_file_of_defaults_says_nothing_but_defaults() {
         .lines()
         .map(|line| {
             line.strip_prefix('#')
-                .filter(|rest| !rest.starts_with(' ') && rest.contains(" = "))
+                .filter(|rest| !rest.starts_with(' ') && (rest.contains(" = ") || rest.starts_with('[')))
                 .unwrap_or(line)
                 .to_owned()
                 + "\n"
@@ -164,9 +189,11 @@ fn the_schema_knows_every_key_with_its_range_and_default() {
     assert_eq!(top["backend"]["properties"]["kind"]["enum"], serde_json::json!(["auto", "embedded", "nats"]));
     assert_eq!(top["nats"]["properties"]["password"]["writeOnly"], true);
     assert_eq!(top["nats"]["properties"]["password_file"]["type"], "string");
-    let route = &top["routes"]["additionalProperties"]["properties"];
-    for key in ROUTE_KEYS {
-        assert!(route[key.path]["type"].is_string(), "{}", key.path);
+    for family in FAMILIES {
+        let one = &top[family.name]["additionalProperties"]["properties"];
+        for key in family.keys {
+            assert!(one[key.path]["type"].is_string(), "{}.{}", family.name, key.path);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Buckets are GCRA in one atomic number each ([`Bucket`]); peers live in a bounded table ([`Peers`]).
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use contract::{Error, Kind, Method, PeerKey, Reply};
@@ -31,20 +32,23 @@ impl Policy for RateLimit {
         let local = request.origin.identity.method == Method::Local;
         if let Some(rate) = rules.limits.peer_rate.filter(|_| rules.limits.peer_rate_local || !local) {
             let key = request.origin.identity.key;
-            rules.peers.spend(key, rate, now).map_err(|wait| refusal("this peer's rate limit", wait))?;
+            rules
+                .peers
+                .spend(key, rate, now)
+                .map_err(|wait| refusal("this peer's rate limit", rate, wait))?;
             spent.peer = Some((Arc::clone(&rules.peers), key, rate));
         }
         if let Some(rate) = route.settings.rate {
             if let Err(wait) = route.bucket.spend(Pace::of(rate), now) {
                 spent.refund();
-                return Err(refusal("this route's rate limit", wait));
+                return Err(refusal("this route's rate limit", rate, wait));
             }
             spent.route = Some((Arc::clone(&route.bucket), rate));
         }
         if let Some(rate) = rules.limits.rate {
             if let Err(wait) = rules.bucket.spend(Pace::of(rate), now) {
                 spent.refund();
-                return Err(refusal("the gateway's rate limit", wait));
+                return Err(refusal("the gateway's rate limit", rate, wait));
             }
             spent.total = Some((Arc::clone(&rules.bucket), rate));
         }
@@ -52,8 +56,11 @@ impl Policy for RateLimit {
     }
 }
 
-fn refusal(text: &'static str, wait: std::time::Duration) -> Error {
-    Error::new(Kind::RateLimited, text).with_retry_after(wait)
+fn refusal(text: &'static str, rate: Rate, wait: std::time::Duration) -> Error {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast to u32 saturates")]
+    let per_second = rate.per_second.ceil() as u32;
+    let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
+    Error::new(Kind::RateLimited, text).with_retry_after(wait).with_rate_per_second(per_second)
 }
 
 /// What a call has spent, for refunds.
@@ -121,6 +128,7 @@ mod tests {
             let error = RateLimit.admit(&mut call).unwrap_err();
             assert_eq!(error.kind(), Kind::RateLimited);
             assert!(error.retry_after().is_some_and(|wait| wait.as_millis() >= 999), "{error:?}");
+            assert_eq!(error.rate_per_second(), NonZeroU32::new(1));
         }
     }
 

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use contract::{Error, Failed, Kind, Outcome, Reply};
+use contract::{Error, Failed, Reply};
 use serde_json::value::RawValue;
 
+use super::is_object;
 use super::members::{Answer, Fault};
-use super::{is_object, is_text};
 
 /// Unknown codes that are remembered, so that each is logged once.
 const UNKNOWN_CODES_MAX: usize = 64;
@@ -57,9 +57,6 @@ fn refusal(body: &Bytes) -> Option<Error> {
         return None;
     }
     let answer = Answer::read(whole).ok()?;
-    if answer.ok.is_none() {
-        return acknowledgement(&answer);
-    }
     answer.ok.filter(|ok| ok.get() == "false")?;
     let fault = answer.error.and_then(|error| Fault::read(error).ok()).unwrap_or_default();
     let code = fault.code.and_then(text).filter(|code| !code.is_empty());
@@ -71,15 +68,6 @@ fn refusal(body: &Bytes) -> Option<Error> {
     let message =
         fault.message.and_then(text).unwrap_or_else(|| "the router answered with an error".to_owned());
     Some(Error::failed(Failed { body: body.clone(), code: code.into(), http, grpc, counts }, message))
-}
-
-/// A stream's acknowledgement of the request is no answer: what became of the request is not known.
-fn acknowledgement(answer: &Answer<'_>) -> Option<Error> {
-    answer.stream.filter(|stream| is_text(stream))?;
-    answer.seq?;
-    let text =
-        "a JetStream stream covers the router's subject, and its acknowledgement came instead of an answer";
-    Some(Error::new(Kind::Internal, text).with_outcome(Outcome::Unknown))
 }
 
 fn text(value: &RawValue) -> Option<String> {

@@ -84,12 +84,17 @@ members! {
 }
 
 members! {
+    /// A decide body's key, by which the same is not done twice.
+    Keyed {
+        key = "idempotency_key",
+    }
+}
+
+members! {
     /// The top of an answer.
     Answer {
         ok = "ok",
         error = "error",
-        stream = "stream",
-        seq = "seq",
     }
 }
 

@@ -8,6 +8,7 @@
 mod answer;
 mod compact;
 mod ids;
+mod key;
 mod members;
 
 use std::io::Write as _;
@@ -20,6 +21,7 @@ use self::members::{Body, Task};
 use crate::backend::outgoing::RequestId;
 
 pub use self::answer::{decode, statuses};
+pub use self::key::idempotency_key;
 
 /// The word for it in the configuration.
 pub const NAME: &str = "beamline-router-v1";
@@ -69,7 +71,7 @@ struct Draft(Vec<u8>);
 impl Draft {
     fn of(settings: &Settings, request: &Request, whole: &RawValue) -> Result<Self, Error> {
         let body = if is_object(whole) { Body::read(whole)? } else { Body::default() };
-        let tenant = tenant(settings, request);
+        let tenant = tenant_of(&settings.default_tenant, request);
         let bytes = whole.get().len() + tenant.len() + settings.default_task_type.len() + FRAME_BYTES;
         let mut draft = Self(Vec::with_capacity(bytes));
         draft.text(r#"{"version":"1","request_id":"#);
@@ -197,11 +199,11 @@ impl Draft {
 
 /// The identity's own tenant, never the client's word. A way of knowing peers that comes later has to say here
 /// whether its peers may do without one.
-fn tenant<'a>(settings: &'a Settings, request: &'a Request) -> &'a str {
+pub(super) fn tenant_of<'a>(default: &'a str, request: &'a Request) -> &'a str {
     let identity = &request.origin.identity;
     let own = identity.tenant.as_deref().filter(|tenant| !tenant.is_empty());
     match identity.method {
-        Method::Anonymous | Method::Local => own.unwrap_or(&settings.default_tenant),
+        Method::Anonymous | Method::Local => own.unwrap_or(default),
     }
 }
 

@@ -217,13 +217,6 @@ fn refusals_have_the_statuses_of_the_table() {
     assert_eq!((error.http(), error.as_failed().unwrap().counts), (502, false));
 }
 
-#[test]
-fn an_acknowledgement_of_a_stream_is_no_answer() {
-    let error = answered(&json!({"stream": "S", "seq": 7})).unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Internal, contract::Outcome::Unknown));
-    assert!(answered(&json!({"ok": true, "stream": "S", "seq": 7})).is_ok());
-}
-
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

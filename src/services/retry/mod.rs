@@ -2,7 +2,8 @@
 //!
 //! A service and not a policy, because it waits between attempts. Each attempt passes the breaker and has a timer of
 //! its own. Only what the peer calls idempotent is ever sent twice; never a subscription, whose peer subscribes again
-//! by itself, and never what must keep its order. `no_responders` is not tried again: NATS itself told within a round
+//! by itself, and never what must keep its order; and what has an idempotency key only as long as it has not
+//! left the gateway. `no_responders` is not tried again: NATS itself told within a round
 //! trip that nobody is there, and a circuit that is open is not asked twice.
 //!
 //! Pauses are random between nothing and a bound that doubles ("full jitter", Brooker, "Exponential Backoff And
@@ -124,12 +125,10 @@ impl<S> Spare<S> {
 
     /// How long to wait before another attempt; `None` is that there is none.
     fn pause(&self, error: &Error, now: Instant) -> Option<Duration> {
-        let worth_it = match error.kind() {
-            Kind::Unavailable => true,
-            // Not sent is what had no time from the start.
-            Kind::TimedOut => error.outcome() != Outcome::NotSent,
-            _ => false,
-        };
+        let worth_it = matches!(error.kind(), Kind::Unavailable | Kind::TimedOut);
+        if self.call.sent_once && error.outcome() != Outcome::NotSent {
+            return None;
+        }
         if !worth_it || self.attempts > self.settings.attempts_max {
             return None;
         }

@@ -94,8 +94,6 @@ async fn only_what_may_pass_by_itself_is_tried_again() {
         let again = matches!(row.kind, Kind::Unavailable | Kind::TimedOut);
         assert_eq!(attempts, if again { 3 } else { 1 }, "{}", row.code);
     }
-    let not_sent = |_| Err(error(Kind::TimedOut).with_outcome(Outcome::NotSent));
-    assert_eq!(attempts(call(SETTINGS), not_sent).await.1, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,4 +180,14 @@ async fn dropped_in_a_pause_it_sends_nothing_more() {
     drop(future);
     sleep(Duration::from_mins(1)).await;
     assert_eq!(count.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_an_idempotency_key_is_sent_again_only_if_it_was_not_sent() {
+    let ends = async |outcome| {
+        let mut call = call(SETTINGS);
+        call.sent_once = true;
+        attempts(call, move |_| Err(error(Kind::Unavailable).with_outcome(outcome))).await.1
+    };
+    assert_eq!((ends(Outcome::NotSent).await, ends(Outcome::Unknown).await), (3, 1));
 }

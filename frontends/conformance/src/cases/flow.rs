@@ -7,7 +7,7 @@ use bytes::Bytes;
 use ipc_gateway::client::{Line, Say, What};
 
 use crate::broker::Answer;
-use crate::ground::{Fault, Ground, ask, check, reply};
+use crate::ground::{Fault, Ground, accepted, ask, check, delivery, reply};
 
 /// Questions of the pipelining cases.
 const QUESTIONS: u64 = 1000;
@@ -82,35 +82,15 @@ pub(super) async fn publishes(ground: &mut Ground) -> Result<(), Fault> {
     Ok(())
 }
 
-fn accepted(what: What) -> Result<(), Fault> {
-    match what {
-        What::Accepted => Ok(()),
-        other => Err(format!("accepted was expected, and came {other:?}")),
-    }
-}
-
-/// Subscribes to the case's subject.
-async fn subscribed(ground: &Ground) -> Result<Box<dyn Line>, Fault> {
-    let mut line = ground.line().await?;
-    let mut call = ground.call(Bytes::new());
-    call.subject.clone_from(&ground.subject);
-    accepted(ask(&mut line, 1, &Say::Subscribe(call)).await?)?;
-    Ok(line)
-}
-
 pub(super) async fn deliveries(ground: &mut Ground) -> Result<(), Fault> {
-    let mut line = subscribed(ground).await?;
+    let mut line = ground.subscribed().await?;
     for number in 0..MESSAGES {
         ground.broker.publish(&ground.subject, payload(number)).await;
     }
     for number in 0..MESSAGES {
-        match line.heard().await.map_err(|lost| lost.to_string())?.what {
-            What::Delivery { subject, payload: got, .. } => {
-                check(subject == ground.subject, || format!("the subject is {subject}"))?;
-                check(got == payload(number), || format!("{got:?} came as number {number}"))?;
-            }
-            other => return Err(format!("a delivery was expected, and came {other:?}")),
-        }
+        let (subject, _, got) = delivery(&mut line).await?;
+        check(subject == ground.subject, || format!("the subject is {subject}"))?;
+        check(got == payload(number), || format!("{got:?} came as number {number}"))?;
     }
     Ok(())
 }
@@ -119,7 +99,7 @@ pub(super) async fn slow_reader(ground: &mut Ground) -> Result<(), Fault> {
     // Far more than what sockets between the two hold, and the queue of four keeps.
     const LARGE: usize = 128 * 1024;
     const COUNT: u64 = 400;
-    let mut line = subscribed(ground).await?;
+    let mut line = ground.subscribed().await?;
     let large: Bytes = format!(r#""{}""#, "x".repeat(LARGE)).into();
     for _ in 0..COUNT {
         ground.broker.publish(&ground.subject, large.clone()).await;

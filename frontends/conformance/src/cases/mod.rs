@@ -5,6 +5,7 @@
 mod flow;
 mod refusals;
 mod requests;
+mod streamed;
 mod whole;
 
 use std::pin::Pin;
@@ -42,7 +43,8 @@ cases! {
     "empty payload" requests::empty;
     "binary payload" requests::binary;
     "maximal payload" requests::maximal {
-        "limits.payload_bytes_max" = "4194304", "nats.publish_queue_bytes_max" = "16777216"
+        "limits.payload_bytes_max" = "4194304", "nats.publish_queue_bytes_max" = "16777216",
+        "routes.case.queue_bytes_max" = "8388608"
     };
     "headers to the responder" requests::headers_to_the_responder;
     "headers of the answer" requests::headers_of_the_answer;
@@ -54,12 +56,12 @@ cases! {
     "reserved subject" refusals::reserved;
     "unknown route" refusals::unknown_route;
     "denied" refusals::denied { "routes.case.allow" = "uid:4294967294" };
-    "operation not offered" refusals::not_offered { "routes.case.operations" = "subscribe" };
+    "operation not offered" refusals::not_offered { "routes.case.operations" = "publish" };
     "too large" refusals::too_large { "routes.case.payload_bytes_max" = "1024" };
     "rate limited" refusals::rate_limited {
         "routes.case.rate_per_second" = "1", "routes.case.rate_burst" = "1"
     };
-    "overloaded" refusals::overloaded { "routes.case.calls_max" = "1" };
+    "overloaded" refusals::overloaded { "routes.case.calls_max" = "1", "routes.case.streams_max" = "1" };
     "no responders" refusals::no_responders;
     "failed" refusals::failed_by_the_responder;
     "expired" refusals::expired { "routes.case.timeout_ms" = "100" };
@@ -72,8 +74,12 @@ cases! {
     "order of publishes" flow::publishes;
     "order of deliveries" flow::deliveries;
     "slow reader told" flow::slow_reader { "routes.case.queue_messages_max" = "4" };
+    // Answers of many messages.
+    "streamed reply" streamed::whole { "routes.case.replies_max" = "1000" };
+    "streamed reply cut off" streamed::cut_off { "routes.case.replies_max" = "3" };
     // The gateway as a whole.
     "cancel in mid-flight" whole::cancel;
+    "responder told of a cancel" whole::cancel_told { "routes.case.cancel_subject" = "matrix.cancels" };
     "one limit for all doors" whole::shared_limit {
         "limits.peer_rate_per_second" = "1", "limits.peer_rate_burst" = "1", "limits.peer_rate_local" = "true"
     };

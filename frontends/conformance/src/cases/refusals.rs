@@ -27,22 +27,22 @@ pub(super) async fn wildcard(ground: &mut Ground) -> Result<(), Fault> {
 }
 
 pub(super) async fn reserved(ground: &mut Ground) -> Result<(), Fault> {
-    let say = Say::Request(ground.call_to("$SYS.REQ.SERVER.PING", PAYLOAD));
+    let say = ground.question_to("$SYS.REQ.SERVER.PING", PAYLOAD);
     refused(ground, say, Kind::Denied).await
 }
 
 pub(super) async fn unknown_route(ground: &mut Ground) -> Result<(), Fault> {
-    let say = Say::Request(ground.call_to("nowhere.at.all", PAYLOAD));
+    let say = ground.question_to("nowhere.at.all", PAYLOAD);
     refused(ground, say, Kind::NotFound).await
 }
 
 pub(super) async fn denied(ground: &mut Ground) -> Result<(), Fault> {
-    let say = Say::Request(ground.call(PAYLOAD));
+    let say = ground.question(PAYLOAD);
     refused(ground, say, Kind::Denied).await
 }
 
 pub(super) async fn not_offered(ground: &mut Ground) -> Result<(), Fault> {
-    let say = Say::Request(ground.call(PAYLOAD));
+    let say = ground.question(PAYLOAD);
     refused(ground, say, Kind::Denied).await
 }
 
@@ -54,8 +54,8 @@ pub(super) async fn too_large(ground: &mut Ground) -> Result<(), Fault> {
 pub(super) async fn rate_limited(ground: &mut Ground) -> Result<(), Fault> {
     let _ear = ground.echo().await;
     let mut line = ground.line().await?;
-    reply(ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?)?;
-    let refusal = ask(&mut line, 2, &Say::Request(ground.call(PAYLOAD))).await?;
+    ground.settled(ask(&mut line, 1, &ground.question(PAYLOAD)).await?)?;
+    let refusal = ask(&mut line, 2, &ground.question(PAYLOAD)).await?;
     let failure = failed(refusal, Kind::RateLimited, Outcome::NotSent)?;
     check(failure.retry_after.is_some(), || "it does not say when to try again".to_owned())
 }
@@ -68,7 +68,11 @@ pub(super) async fn overloaded(ground: &mut Ground) -> Result<(), Fault> {
         })
         .await;
     let (mut first, mut second) = (ground.line().await?, ground.line().await?);
-    let say = Say::Request(ground.call(PAYLOAD));
+    let say = ground.question(PAYLOAD);
+    if ground.door.only_listens() {
+        ground.settled(ask(&mut first, 1, &say).await?)?;
+        return failed(ask(&mut second, 2, &say).await?, Kind::Overloaded, Outcome::NotSent).map(drop);
+    }
     first.say(1, &say).map_err(|failure| failure.to_string())?;
     let waiting = async {
         // The permit is taken when the responder has the request.
@@ -99,7 +103,7 @@ pub(super) async fn failed_by_the_responder(ground: &mut Ground) -> Result<(), F
         .await;
     let mut line = ground.line().await?;
     let what = ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?;
-    if ground.door.tasks {
+    if ground.door.is_of_tasks() {
         // Version 1 and bare tasks give the backend's own no verbatim, as any other reply.
         let (_, body) = reply(what)?;
         return check(body == BODY, || format!("the body is {body:?}"));

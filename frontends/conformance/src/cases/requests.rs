@@ -3,8 +3,10 @@
 use bytes::Bytes;
 use ipc_gateway::client::Say;
 
-use crate::ground::{Fault, Ground, ask, check, reply};
+use crate::ground::{Fault, Ground, ask, check, delivery, reply};
 
+/// Names a request to its responder.
+pub(super) const REQUEST_ID: &str = "Ipc-Gateway-Request-Id";
 /// JSON, so that every door can carry it.
 pub(super) const PAYLOAD: &[u8] = br#"{"task":"measure","n":[1,2.5,"\u00e9"]}"#;
 
@@ -28,6 +30,13 @@ pub(super) async fn maximal(ground: &mut Ground) -> Result<(), Fault> {
 
 /// The responder sees the payload byte for byte, and so does the peer what comes back.
 async fn echoes(ground: &mut Ground, payload: Bytes) -> Result<(), Fault> {
+    if ground.door.only_listens() {
+        let mut line = ground.subscribed().await?;
+        ground.broker.publish(&ground.subject, payload.clone()).await;
+        let (subject, _, got) = delivery(&mut line).await?;
+        check(subject == ground.subject, || format!("the subject is {subject}"))?;
+        return check(got == payload, || format!("{} other bytes came", got.len()));
+    }
     let mut ear = ground.echo().await;
     let mut line = ground.line().await?;
     let (_, back) = reply(ask(&mut line, 1, &Say::Request(ground.call(payload.clone()))).await?)?;
@@ -48,17 +57,24 @@ pub(super) async fn headers_to_the_responder(ground: &mut Ground) -> Result<(), 
 }
 
 pub(super) async fn headers_of_the_answer(ground: &mut Ground) -> Result<(), Fault> {
-    ground
-        .respond(|seen| {
-            Some(crate::broker::Answer {
-                headers: vec![("X-Reply", "yes")],
-                payload: seen.payload.clone(),
-                ..Default::default()
+    const HEADERS: &[(&str, &str)] = &[("X-Reply", "yes")];
+    let headers = if ground.door.only_listens() {
+        let mut line = ground.subscribed().await?;
+        ground.broker.publish_with(&ground.subject, HEADERS, Bytes::from_static(PAYLOAD)).await;
+        delivery(&mut line).await?.1
+    } else {
+        ground
+            .respond(|seen| {
+                Some(crate::broker::Answer {
+                    headers: HEADERS.to_vec(),
+                    payload: seen.payload.clone(),
+                    ..Default::default()
+                })
             })
-        })
-        .await;
-    let mut line = ground.line().await?;
-    let (headers, _) = reply(ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?)?;
+            .await;
+        let mut line = ground.line().await?;
+        reply(ask(&mut line, 1, &Say::Request(ground.call(PAYLOAD))).await?)?.0
+    };
     let found = headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("x-reply") && &**value == "yes");
     check(found, || format!("the headers are {headers:?}"))
 }
@@ -92,7 +108,7 @@ pub(super) async fn identity(ground: &mut Ground) -> Result<(), Fault> {
     };
     check(identity == expected, || format!("the identity is {identity:?}, not {expected:?}"))?;
     check(seen.header("Ipc-Gateway-Door").is_some(), || "no door is told".to_owned())?;
-    let id = seen.header("Ipc-Gateway-Request-Id").unwrap_or_default();
+    let id = seen.header(REQUEST_ID).unwrap_or_default();
     check(id.len() == 32, || format!("the request's id is {id:?}"))
 }
 

@@ -135,8 +135,9 @@ impl<P: Pipeline> Session<P> {
                     let limits = Arc::clone(&self.bounds.limits);
                     Box::new(Conversation::new(self.gate.clone(), Arc::clone(&self.origin), limits))
                 });
-                conversation
-                    .hear(inbound, received, charge, &mut |told| dialect.tell(&told, &mut self.outbox));
+                conversation.hear(inbound, received, charge, &mut |told| {
+                    dialect.tell(&told, &mut self.outbox);
+                });
             }
             Said::Misspoken(refusal) => {
                 self.gate.meters.protocol_errors_total.increment();

@@ -16,8 +16,8 @@ const HEADER_NAME_BYTES_MAX: usize = 255;
 
 /// Writes one frame. It has at most `frame_bytes_max` bytes (at least 8 KiB): a reply that is larger becomes an
 /// error `too_large` with the outcome `done`, a delivery becomes a gap of one, and a failure loses the
-/// backend's body.
-pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Sink) {
+/// backend's body. Says whether a reply or a delivery was written as it is.
+pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Sink) -> bool {
     let mut frame = Frame { frame_bytes_max, sink };
     match message {
         Outbound::Welcome { id, limits } => {
@@ -30,19 +30,20 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
             if put.is_err() {
                 let error = Error::new(Kind::TooLarge, "the reply is larger than a frame");
                 frame.error(Some(id), &error.with_outcome(Outcome::Done));
+                return false;
             }
         }
         Outbound::Error { id, error } => frame.error(*id, error),
         Outbound::Delivery { id, delivery } => {
             // The fields are encoded once for all listeners; the payload is shared as it is.
             let fields = delivery.encoded(Format::Ipc2, fields_of);
-            match frame.begin(kind::DELIVERY, 0, Some(id), fields.len(), delivery.payload.len()) {
-                Ok(()) => {
-                    frame.sink.copy(&fields);
-                    frame.payload(&delivery.payload);
-                }
-                Err(TooLarge) => frame.gap(id, Some(1)),
+            let begun = frame.begin(kind::DELIVERY, 0, Some(id), fields.len(), delivery.payload.len());
+            if begun.is_err() {
+                frame.gap(id, Some(1));
+                return false;
             }
+            frame.sink.copy(&fields);
+            frame.payload(&delivery.payload);
         }
         Outbound::Gap { id, lost } => frame.gap(id, lost.map(u64::from)),
         Outbound::End { id } => frame.always(kind::END, Some(id), &[], &Bytes::new()),
@@ -52,6 +53,7 @@ pub fn encode(message: &Outbound<'_>, frame_bytes_max: usize, sink: &mut impl Si
             frame.always(kind::GO_AWAY, None, &[Some((tag::RETRY_AFTER_MS, &wait))], &Bytes::new());
         }
     }
+    true
 }
 
 /// A tag and its value, if there is one.

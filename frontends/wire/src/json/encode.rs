@@ -18,17 +18,19 @@ use crate::sink::{Count, Sink};
 
 /// Writes one document without a line break in it or behind it. It has at most `bytes_max` bytes (at least
 /// 8 KiB): a reply that is larger becomes an error `too_large` with the outcome `done`, a delivery becomes a gap
-/// of one, and a failure loses the backend's body.
-pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) {
+/// of one, and a failure loses the backend's body. Says whether a reply or a delivery was written as it is.
+pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) -> bool {
     match message {
         Outbound::Reply { id, message, more } => {
             let payload = Payload::of(&message.payload);
             if fits(bytes_max, &payload, |count| reply(count, id, &message.headers, *more, &payload)) {
-                return reply(sink, id, &message.headers, *more, &payload);
+                reply(sink, id, &message.headers, *more, &payload);
+                return true;
             }
             let error = Error::new(Kind::TooLarge, "the reply is larger than a message may be");
             let error = error.with_outcome(Outcome::Done);
             failure(sink, Some(id), &error, error.text(), &Payload::Empty);
+            return false;
         }
         Outbound::Delivery { id, delivery: message } => {
             // Looked at and encoded once, for however many listeners.
@@ -40,6 +42,7 @@ pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) {
                 sink.share(body);
             } else {
                 gap(sink, id, Some(1));
+                return false;
             }
         }
         Outbound::Error { id, error } => {
@@ -68,6 +71,7 @@ pub fn encode(message: &Outbound<'_>, bytes_max: usize, sink: &mut impl Sink) {
             put(sink, format_args!(",\"retry_after_ms\":{}}}", milliseconds(*retry_after)));
         }
     }
+    true
 }
 
 /// Payloads with so much room beside them fit whatever else is in the message: headers have at most 16 KiB, a

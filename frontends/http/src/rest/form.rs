@@ -1,0 +1,204 @@
+//! The form of errors that an interface has: a body by a template, and headers by status.
+
+use std::borrow::Cow;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+use contract::{Error, Kind, TraceContext};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use serde_json::json;
+
+use super::source::{Given, Value};
+use super::template::{Missing, Template, quoted};
+use crate::answer::JSON;
+use crate::problem::{Refused, seconds};
+
+/// A form that is in force.
+#[derive(Debug)]
+pub(crate) struct Form {
+    pub(super) body: Template,
+    pub(super) headers: Vec<(StatusCode, HeaderName, Template)>,
+    pub(super) codes: Vec<(Kind, Box<str>)>,
+}
+
+/// An error with all that a form may ask of it.
+pub(crate) struct Told<'a, G> {
+    pub(crate) error: &'a Error,
+    pub(crate) status: StatusCode,
+    pub(crate) trace: &'a TraceContext,
+    pub(crate) endpoint: &'a str,
+    /// The form's own words for kinds.
+    codes: &'a [(Kind, Box<str>)],
+    /// The request that it is about.
+    pub(crate) given: &'a G,
+}
+
+impl Form {
+    /// The answer: as any other, with the body and the headers of this form.
+    pub(crate) fn respond(
+        &self,
+        refused: &Refused,
+        trace: &TraceContext,
+        endpoint: &str,
+        given: &impl Given,
+    ) -> Response {
+        let mut response = refused.respond(trace);
+        let told = self.told(&refused.error, response.status(), trace, endpoint, given);
+        *response.body_mut() = Body::from(self.text(&told));
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        for (status, name, template) in &self.headers {
+            if *status != told.status {
+                continue;
+            }
+            let value = template.fill_text(&told, Missing::Empty).ok().flatten();
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+
+    /// An error that ends a stream, on one line.
+    pub(crate) fn line(
+        &self,
+        error: &Error,
+        trace: &TraceContext,
+        endpoint: &str,
+        given: &impl Given,
+    ) -> String {
+        let told = self.told(error, crate::problem::status(error), trace, endpoint, given);
+        self.text(&told).replace(['\r', '\n'], " ")
+    }
+
+    fn told<'a, G: Given>(
+        &'a self,
+        error: &'a Error,
+        status: StatusCode,
+        trace: &'a TraceContext,
+        endpoint: &'a str,
+        given: &'a G,
+    ) -> Told<'a, G> {
+        Told { error, status, trace, endpoint, codes: &self.codes, given }
+    }
+
+    fn text(&self, told: &impl Given) -> String {
+        self.body.fill(told, Missing::Empty).expect("what is missing in an error is left empty")
+    }
+}
+
+impl<G> Told<'_, G> {
+    fn code(&self) -> &str {
+        let own = self.error.as_failed().map(|failed| &*failed.code).filter(|code| !code.is_empty());
+        let word = || self.codes.iter().find(|(kind, _)| *kind == self.error.kind()).map(|(_, word)| &**word);
+        own.or_else(word).unwrap_or(self.error.kind().code())
+    }
+
+    fn retry_after_seconds(&self) -> Option<u64> {
+        self.error.retry_after().map(seconds)
+    }
+
+    /// What is known beside the text, as an object.
+    fn details(&self) -> String {
+        let Some(rate) = self.error.rate_per_second() else { return "{}".to_owned() };
+        json!({
+            "endpoint": self.endpoint,
+            "limit": rate,
+            "retry_after_seconds": self.retry_after_seconds(),
+        })
+        .to_string()
+    }
+}
+
+impl<G: Given> Given for Told<'_, G> {
+    fn path(&self) -> &[String] {
+        self.given.path()
+    }
+
+    fn query(&self) -> Result<&[(String, String)], Error> {
+        self.given.query()
+    }
+
+    fn headers(&self) -> &axum::http::HeaderMap {
+        self.given.headers()
+    }
+
+    fn identity(&self) -> &contract::Identity {
+        self.given.identity()
+    }
+
+    fn tenant(&self) -> &str {
+        self.given.tenant()
+    }
+
+    fn request(&self) -> &[u8] {
+        self.given.request()
+    }
+
+    fn answer(&self) -> &[u8] {
+        self.error.as_failed().map_or(&[], |failed| &failed.body)
+    }
+
+    fn fact(&self, word: &str) -> Option<Value<'_>> {
+        let text = |text| Some(Value::Text(Cow::Borrowed(text)));
+        let number = |number: u64| Value::Json(number.to_string().into());
+        match word {
+            "code" => text(self.code()),
+            "kind" => text(self.error.kind().code()),
+            "message" => text(self.error.text()),
+            "status" => Some(number(self.status.as_u16().into())),
+            "outcome" => text(self.error.outcome().code()),
+            "details" => Some(Value::Json(self.details().into())),
+            "endpoint" => text(self.endpoint),
+            "trace_id" => Some(Value::Text(self.trace.trace_id().to_string().into())),
+            "limit" => self.error.rate_per_second().map(|rate| number(rate.get().into())),
+            "retry_after_seconds" => self.retry_after_seconds().map(number),
+            "reset_unix_seconds" => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                self.retry_after_seconds().map(|wait| number(now.saturating_add(wait)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The facts of the gateway's own answer.
+pub(crate) struct Status<'a, G> {
+    pub(crate) standing: super::Standing,
+    pub(crate) given: &'a G,
+}
+
+impl<G: Given> Given for Status<'_, G> {
+    fn path(&self) -> &[String] {
+        self.given.path()
+    }
+
+    fn query(&self) -> Result<&[(String, String)], Error> {
+        self.given.query()
+    }
+
+    fn headers(&self) -> &axum::http::HeaderMap {
+        self.given.headers()
+    }
+
+    fn identity(&self) -> &contract::Identity {
+        self.given.identity()
+    }
+
+    fn tenant(&self) -> &str {
+        self.given.tenant()
+    }
+
+    fn fact(&self, word: &str) -> Option<Value<'_>> {
+        let healthy = if self.standing.connected { "healthy" } else { "degraded" };
+        Some(match word {
+            "status" => Value::Text(healthy.into()),
+            "version" => Value::Text(env!("CARGO_PKG_VERSION").into()),
+            "connected" => Value::Json(self.standing.connected.to_string().into()),
+            "time" => Value::Json(quoted(&self.standing.time)),
+            _ => return None,
+        })
+    }
+}
