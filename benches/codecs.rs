@@ -78,9 +78,7 @@ fn encode_reply(
 
 #[divan::bench(args = SIZES)]
 fn v2_encode(bencher: Bencher<'_, '_>, bytes: usize) {
-    encode_reply(bencher, bytes, |reply, buffer| {
-        binary::encode(reply, FRAME_BYTES_MAX, buffer);
-    });
+    encode_reply(bencher, bytes, |reply, buffer| binary::encode(reply, FRAME_BYTES_MAX, buffer));
 }
 
 #[divan::bench(args = SIZES)]
@@ -95,9 +93,7 @@ fn envelope_decode(bencher: Bencher<'_, '_>, bytes: usize) {
 
 #[divan::bench(args = SIZES)]
 fn envelope_encode(bencher: Bencher<'_, '_>, bytes: usize) {
-    encode_reply(bencher, bytes, |reply, buffer| {
-        wire::json::encode(reply, FRAME_BYTES_MAX, buffer);
-    });
+    encode_reply(bencher, bytes, |reply, buffer| wire::json::encode(reply, FRAME_BYTES_MAX, buffer));
 }
 
 /// Where a document ends.
