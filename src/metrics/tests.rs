@@ -1,5 +1,6 @@
 //! What is counted is what is rendered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -171,4 +172,20 @@ fn the_documentation_lists_every_name_with_its_type() {
         let row = documentation.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
         assert!(row.is_some_and(|row| row.contains(&format!("| {kind} |"))), "no row {name} {kind}: {row:?}");
     }
+}
+
+#[test]
+fn a_registry_goes_with_what_it_reads_although_that_counts_in_it() {
+    let registry = Registry::new(false);
+    let (meters, alive) = (RouteMeters::new(&registry, "orders", &KINDS), Arc::new(()));
+    meters.count(REQUEST, None, Duration::ZERO);
+    // As it reads the rules, whose routes have meters.
+    let held = (meters, Arc::clone(&alive));
+    let read = move || {
+        drop(held.clone());
+        0.0
+    };
+    registry.sample("held", "A help.", SampleKind::Gauge, &[], Box::new(read)).unwrap();
+    drop(registry);
+    assert_eq!(Arc::strong_count(&alive), 1);
 }
