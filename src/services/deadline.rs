@@ -71,7 +71,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             let error = Error::new(Kind::TimedOut, "the deadline had passed before the request was sent");
             return Poll::Ready(Err(error.with_outcome(Outcome::NotSent)));
         };
