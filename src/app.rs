@@ -333,12 +333,12 @@ pub struct Stopped<H> {
     pub hurried: Option<H>,
 }
 
-/// What tells configured routes how the gateway stands.
+/// What tells configured routes how the gateway stands. The broker in the process is no NATS.
 fn stand<B: Backend>(backend: &B) -> Stand {
     let backend = backend.clone();
-    Stand(Arc::new(move || Standing {
-        connected: backend.health().reachable,
-        time: rfc3339(SystemTime::now()),
+    Stand(Arc::new(move || {
+        let health = backend.health();
+        Standing { connected: health.kind == "nats" && health.reachable, time: rfc3339(SystemTime::now()) }
     }))
 }
 

@@ -16,6 +16,7 @@ use contract::{
 };
 use futures_util::future::join_all;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backend::Backend;
@@ -146,7 +147,9 @@ struct Answer<'a> {
 #[derive(Deserialize)]
 struct Data<'a> {
     status: &'a str,
-    policy: Option<Policy>,
+    /// Read by itself: what it says of times is worth less than the status.
+    #[serde(borrow)]
+    policy: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -161,6 +164,7 @@ fn understand(payload: &Bytes, settings: &PressureSettings) -> Option<News> {
     let Answer { data: Data { status, policy } } = serde_json::from_slice(payload).ok()?;
     Some(match status {
         "active" => {
+            let policy = policy.and_then(|policy| serde_json::from_str::<Policy>(policy.get()).ok());
             let seconds = policy.and_then(|policy| policy.retry_after_seconds);
             let said = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             // Before it is asked again, nothing changes.
@@ -319,6 +323,8 @@ mod tests {
             (r#"{"data":{"status":"active","policy":{"retry_after_seconds":-3}}}"#, active(2)),
             (r#"{"data":{"status":"active","policy":{"retry_after_seconds":1e300}}}"#, active(2)),
             (r#"{"data":{"status":"active"}}"#, active(2)),
+            (r#"{"data":{"status":"active","policy":{"retry_after_seconds":"7"}}}"#, active(2)),
+            (r#"{"data":{"status":"active","policy":[]}}"#, active(2)),
             (r#"{"data":{"status":"warning","policy":{}}}"#, Some(News::Warning)),
             (INACTIVE, Some(News::Inactive)),
             (r#"{"data":{"status":"unknown"}}"#, None),

@@ -39,7 +39,7 @@ impl Profile {
 
     /// Whether the acknowledgement of a JetStream stream is no answer to a request.
     pub fn skips_acknowledgements(&self) -> bool {
-        matches!(self, Self::BeamlineRouterV1(_))
+        matches!(self, Self::BeamlineRouterV1(_) | Self::BeamlineAdminV1)
     }
 
     /// The idempotency key that the client put into its payload; `None` if there is none, or no place for one. Fails

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::calls::{Connection, framed, question};
+use crate::calls::{Connection, answer, framed, question};
 use crate::running::{Running, within};
 
+const DEADLINE_EXCEEDED: u8 = 4;
 const MEMORY: &str = "ipc_gateway_memory_used_bytes";
 /// The least that can be set.
 const WRITE_TIMEOUT: [(&str, &str); 1] = [("grpc.write_timeout_ms", "100")];
@@ -37,6 +38,23 @@ async fn an_answer_that_its_client_does_not_take_ends_the_connection() {
     }
     gateway.until("connections", 1).await;
     patient.expect_echo().await;
+}
+
+/// A call beside an answer that is not taken is told what became of it.
+#[tokio::test]
+async fn a_call_beside_it_is_answered() {
+    let gateway = Running::start(&[WRITE_TIMEOUT[0], ("routes.local.timeout_ms", "1500")]).await;
+    let deaf = Connection::open_with_window(gateway.grpc, 0).await;
+    let (response, mut send) = deaf.begin("Session", &[]).await;
+    let _head = within(response).await.unwrap();
+    send.send_data(framed(0, &said(1, &request("echo", &[b'x'; 8000]))), false).unwrap();
+    // Far longer than what an answer may wait, and answered with a status alone, which needs no window.
+    let (waiting, mut asked) = deaf.begin("Request", &[]).await;
+    asked.send_data(framed(0, &question("silent", b"")), true).unwrap();
+    let answer = answer(waiting).await;
+    assert_eq!(answer.status(), Some(DEADLINE_EXCEEDED), "{answer:?}");
+    deaf.closed().await;
+    gateway.until_metric(MEMORY, 0).await;
 }
 
 /// A `RequestRequest` to `demo.<what>` with a payload of any length.

@@ -179,6 +179,48 @@ async fn errors_have_the_form_that_a_route_names_and_others_stay_problems() {
 }
 
 #[tokio::test]
+async fn an_error_gives_back_what_names_a_request_and_no_more_of_it() {
+    let gateway = with(&[
+        ("rest_errors.named.body", r#"{"id":{request:/id}}"#),
+        ("rest.a.method", "POST"),
+        ("rest.a.path", "/a"),
+        ("rest.a.subject", "nobody.is.here"),
+        ("rest.a.errors", "named"),
+    ])
+    .await;
+    for (length, expected) in
+        [(1000, format!(r#"{{"id":"{}"}}"#, "x".repeat(1000))), (100_000, r#"{"id":null}"#.to_owned())]
+    {
+        let body = format!(r#"{{"id":"{}"}}"#, "x".repeat(length));
+        assert_eq!(gateway.ask("POST", "/a", "", &body).await.text(), expected);
+    }
+    gateway.stop().await;
+}
+
+/// A page could not tell a message that calls itself so from what the gateway tells.
+#[tokio::test]
+async fn no_message_poses_as_what_the_door_tells() {
+    let gateway = with(&[
+        ("rest.all.path", "/all"),
+        ("rest.all.operation", "subscribe"),
+        ("rest.all.subject", "any.thing"),
+        ("rest.all.event_name", "/type"),
+    ])
+    .await;
+    let mut client = gateway.connect().await;
+    client.send(&head("GET", "/all", "", "")).await;
+    client.until(": open\n\n").await;
+    for (name, expected) in [("error", "message"), ("gap", "message"), ("end", "message"), ("ended", "ended")]
+    {
+        gateway.ask("POST", "/v1/publish/any.thing", "", &format!(r#"{{"type":"{name}"}}"#)).await;
+        let event = client.until("\n\n").await;
+        assert!(event.contains(&format!("event: {expected}\n")), "{event}");
+    }
+    drop(client);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn events_of_a_route_have_its_shape() {
     let gateway = with(&[
         ("rest.ticks.path", "/ticks/{subject}"),

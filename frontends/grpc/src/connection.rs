@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use wire::caps::Place;
 
 use crate::answer::Answers;
@@ -121,11 +122,12 @@ impl<P: Pipeline> Serving<P> {
         let takings = Takings::default();
         let takings_of_answers = takings.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let answering = beat.answering();
+            let (answering, deciding) = (beat.answering(), beat.deciding());
             let (answers, origin) = (answers.clone(), Arc::clone(&origin));
             let (budget, takings) = (budget.clone(), takings_of_answers.clone());
             async move {
                 let response = answers.answer(request, origin).await;
+                drop(deciding);
                 Ok::<_, Infallible>(response.map(|body| Taking::new(body, budget, takings, answering)))
             }
         });
@@ -135,9 +137,17 @@ impl<P: Pipeline> Serving<P> {
             ended = connection.as_mut() => ended,
             () = takings.stalled(bounds.patience.write_timeout) => {
                 tracing::debug!(door = crate::NAME, "a client takes nothing of an answer");
-                // GOAWAY says that the end is meant; what waits for this client is given up with it.
+                // GOAWAY, so that new calls go by another connection. Calls beside the one that waits are told what
+                // became of them, within their deadlines; then what waits for this client is given up.
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await.unwrap_or(Ok(()))
+                let until = Instant::now() + door.gate.timeouts.max;
+                loop {
+                    match tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        Err(_) if pulse.is_deciding() && Instant::now() < until => {}
+                        Err(_) => break Ok(()),
+                    }
+                }
             }
             () = to_end(&pulse, bounds.idle_timeout, drain.leave()) => {
                 // GOAWAY, and for HTTP/1.1 "connection: close": what is in flight is answered.

@@ -22,6 +22,7 @@ pub(crate) struct Pulse(Arc<Calls>);
 struct Calls {
     open: AtomicUsize,
     total: AtomicUsize,
+    undecided: AtomicUsize,
 }
 
 impl Pulse {
@@ -30,6 +31,17 @@ impl Pulse {
         self.0.open.fetch_add(1, Ordering::Relaxed);
         self.0.total.fetch_add(1, Ordering::Relaxed);
         Answering(self.clone())
+    }
+
+    /// Of a call it is not known yet what comes of it, until the guard is dropped.
+    pub(crate) fn deciding(&self) -> Deciding {
+        self.0.undecided.fetch_add(1, Ordering::Relaxed);
+        Deciding(self.clone())
+    }
+
+    /// Whether there is a call of which that is not known yet.
+    pub(crate) fn is_deciding(&self) -> bool {
+        self.0.undecided.load(Ordering::Relaxed) > 0
     }
 
     /// Whether a call is being answered.
@@ -50,6 +62,16 @@ pub(crate) struct Answering(Pulse);
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call whose answer has not begun.
+#[derive(Debug)]
+pub(crate) struct Deciding(Pulse);
+
+impl Drop for Deciding {
+    fn drop(&mut self) {
+        self.0.0.undecided.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use contract::{ByteBudget, Charge, Error, Kind};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
+use tokio::time::Instant;
 
 use wire::charged::room;
 
@@ -16,6 +17,8 @@ use crate::problem::Refused;
 pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     pub(crate) timeout: std::time::Duration,
+    /// When the request that it belongs to is over, if its client says so.
+    pub(crate) deadline: Option<Instant>,
 }
 
 /// Reads a body whole. Memory is charged as it arrives, never as it is announced; the charge is the caller's
@@ -27,8 +30,15 @@ pub(crate) async fn read(
 ) -> Result<(Bytes, Charge), Refused> {
     let announced = body.size_hint().lower();
     if usize::try_from(announced).is_ok_and(|announced| announced <= bounds.bytes_max) {
-        let gathered = tokio::time::timeout(bounds.timeout, gather(body, bounds.bytes_max, budget)).await;
+        let due = Instant::now() + bounds.timeout;
+        let over = bounds.deadline.filter(|deadline| *deadline <= due);
+        let gathering = gather(body, bounds.bytes_max, budget);
+        let gathered = tokio::time::timeout_at(over.unwrap_or(due), gathering).await;
         return gathered.unwrap_or_else(|_| {
+            if over.is_some() {
+                let late = Error::new(Kind::TimedOut, "the deadline came before the body");
+                return Err(Refused::closing(late.with_outcome(contract::Outcome::NotSent)));
+            }
             let late = Error::new(Kind::TimedOut, "the body took too long to arrive");
             let late = late.with_outcome(contract::Outcome::NotSent);
             Err(Refused::closing(late).with_status(StatusCode::REQUEST_TIMEOUT))
@@ -82,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { bytes_max: 8, timeout: Duration::from_secs(5) };
+    const BOUNDS: Bounds = Bounds { bytes_max: 8, timeout: Duration::from_secs(5), deadline: None };
 
     fn in_pieces(pieces: &[&'static str]) -> Body {
         let pieces: Vec<_> =
@@ -100,6 +110,26 @@ mod tests {
         assert_eq!((&bytes[..], budget.used()), (&b"12345"[..], 10));
         drop((charge, more));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_is_late_for_its_request_was_not_sent() {
+        let budget = ByteBudget::new(100);
+        let never = || {
+            let pieces = futures_util::stream::pending::<Result<Bytes, Infallible>>();
+            Body::from_stream(pieces)
+        };
+        let begun = Instant::now();
+        let deadline = Some(begun + Duration::from_secs(1));
+        let refused = read(never(), Bounds { deadline, ..BOUNDS }, &budget).await.unwrap_err();
+        assert_eq!(
+            (refused.error.outcome(), begun.elapsed()),
+            (contract::Outcome::NotSent, Duration::from_secs(1))
+        );
+        assert_eq!(refused.respond(&contract::TraceContext::start()).status(), 504);
+        let deadline = Some(Instant::now() + Duration::from_mins(1));
+        let refused = read(never(), Bounds { deadline, ..BOUNDS }, &budget).await.unwrap_err();
+        assert_eq!(refused.respond(&contract::TraceContext::start()).status(), 408);
     }
 
     #[tokio::test]

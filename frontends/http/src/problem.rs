@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
-use contract::{Error, Scope, TraceContext};
+use contract::{ByteBudget, Error, Scope, TraceContext};
 use hyper::StatusCode;
 use hyper::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
+use wire::charged::charged;
 
 use crate::payload::Payload;
 
@@ -48,10 +49,20 @@ impl Refused {
         Self { status: Some(status), ..self }
     }
 
-    /// The answer.
+    /// The answer to what the door refuses by itself: a few hundred bytes.
     pub(crate) fn respond(&self, trace: &TraceContext) -> Response {
+        self.answer(trace, |document| document)
+    }
+
+    /// The answer, whose bytes count until they are gone: a responder's no may be part of it.
+    pub(crate) fn respond_within(&self, trace: &TraceContext, budget: &ByteBudget) -> Response {
+        self.answer(trace, |document| charged(document, budget))
+    }
+
+    fn answer(&self, trace: &TraceContext, count: impl FnOnce(Bytes) -> Bytes) -> Response {
         let status = self.status.unwrap_or_else(|| status(&self.error));
-        let mut response = Response::new(Body::from(document(&self.error, status, Some(trace))));
+        let document = count(document(&self.error, status, Some(trace)).into());
+        let mut response = Response::new(Body::from(document));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM);

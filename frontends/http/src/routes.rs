@@ -17,14 +17,14 @@ use contract::{
     Charge, DoorMeters, Error, Headers, Kind, Origin, Outcome, Pattern, Pipeline, Reply, Subject,
     SubjectError, Target, TraceContext,
 };
-use hyper::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::Instant;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{Predicate, SizeAbove};
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use crate::events::{Events, Hall, Of};
 use crate::problem::Refused;
@@ -134,7 +134,7 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([RETRY_AFTER])
+        .expose_headers(ExposeHeaders::any())
         .max_age(PREFLIGHT_AGE)
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn settle<P>(
 ) -> Response {
     answered.unwrap_or_else(|refused| {
         count(door, &refused);
-        refused.respond(trace)
+        refused.respond_within(trace, &door.gate.budget)
     })
 }
 
@@ -267,6 +267,7 @@ async fn send<P: Pipeline>(
     request: Request,
     trace: &TraceContext,
 ) -> Result<Reply, Refused> {
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
     // What the head alone says is wrong is told before the body is awaited.
     let asked = Asked {
@@ -275,9 +276,9 @@ async fn send<P: Pipeline>(
         idempotent: asking::idempotent(&parts.headers)?,
         parts: accepts_events(&parts.headers),
     };
-    let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
-    let (payload, charge) = body::read(body, bounds, &door.gate.budget).await?;
-    call(door, target, asked, (payload, Some(charge)), origin(&parts), trace).await
+    let (payload, charge) = body::read(body, door.body_bounds(begun, &asked), &door.gate.budget).await?;
+    let received = asked.received(begun);
+    call(door, target, (asked, received), (payload, Some(charge)), origin(&parts), trace).await
 }
 
 /// Subscribes. A body of such a request means nothing and is not read.
@@ -296,7 +297,8 @@ async fn listen<P: Pipeline>(
         idempotent: true,
         parts: false,
     };
-    match call(door, Target::Subscribe(pattern), asked, (Bytes::new(), None), origin(&parts), trace).await? {
+    let (asked, target) = ((asked, Instant::now()), Target::Subscribe(pattern));
+    match call(door, target, asked, (Bytes::new(), None), origin(&parts), trace).await? {
         Reply::Stream(stream) => Ok(Events::respond(stream, of, trace, &door.hall(), None)),
         Reply::Accepted | Reply::Message(_) => {
             Err(Error::new(Kind::Internal, "a subscription was not answered with a stream").into())
@@ -313,16 +315,31 @@ pub(crate) struct Asked {
     pub(crate) parts: bool,
 }
 
+impl Asked {
+    /// From when on the time of a request counts whose head came at `begun`: from then if the client says how much it
+    /// has, and from now, when the body is whole, if it is the route's to say.
+    pub(crate) fn received(&self, begun: Instant) -> Instant {
+        if self.timeout.is_some() { begun } else { Instant::now() }
+    }
+}
+
+impl<P> Door<P> {
+    /// The bounds of the body of a request whose head came at `begun`.
+    pub(crate) fn body_bounds(&self, begun: Instant, asked: &Asked) -> body::Bounds {
+        let deadline = asked.timeout.map(|_| self.gate.deadline(begun, asked.timeout));
+        body::Bounds { bytes_max: self.payload_bytes_max, timeout: self.body_timeout, deadline }
+    }
+}
+
 /// Calls the pipeline. Hyper drops this future when the peer goes away, and with it all that the request holds.
 pub(crate) async fn call<P: Pipeline>(
     door: &Door<P>,
     target: Target,
-    asked: Asked,
+    (asked, received): (Asked, Instant),
     (payload, _charge): (Bytes, Option<Charge>),
     origin: &Arc<Origin>,
     trace: &TraceContext,
 ) -> Result<Reply, Refused> {
-    let received = Instant::now();
     let request = contract::Request {
         target,
         headers: asked.headers,

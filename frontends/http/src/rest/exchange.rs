@@ -16,6 +16,7 @@ use contract::{
 };
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
 
 use super::form::Status;
 use super::path;
@@ -60,7 +61,7 @@ pub(crate) async fn serve<P: Pipeline>(door: &Door<P>, request: Request) -> Resp
     let mut response = match (answered, &route.form) {
         (Err(refused), Some(form)) => {
             crate::routes::count(door, &refused);
-            form.respond(&refused, &trace, &route.endpoint, &sent)
+            form.respond(&refused, &trace, &route.endpoint, &sent, &door.gate.budget)
         }
         (answered, _) => settle(door, answered, &trace),
     };
@@ -127,6 +128,7 @@ impl Route {
         body: Body,
         trace: &TraceContext,
     ) -> Result<Response, Refused> {
+        let begun = Instant::now();
         let refused = |error| refuse(door, error);
         self.check_tenant(sent).map_err(refused)?;
         let Some(operation) = self.operation else { return self.stand(door, sent) };
@@ -149,15 +151,16 @@ impl Route {
                 (template.fill(sent, Missing::Refused(&self.parameters())).map_err(refused)?.into(), None)
             }
             BodyRule::Passed if self.takes_body() => {
-                let bounds = body::Bounds { bytes_max: door.payload_bytes_max, timeout: door.body_timeout };
-                let (bytes, charge) = body::read(body, bounds, &door.gate.budget).await?;
+                let (bytes, charge) =
+                    body::read(body, door.body_bounds(begun, &asked), &door.gate.budget).await?;
                 // An error may tell a part of it.
                 sent.body = bytes.clone();
                 (bytes, Some(charge))
             }
             BodyRule::Passed | BodyRule::Empty => (Bytes::new(), None),
         };
-        let reply = call(door, target, asked, (payload, charge), &sent.origin, trace).await;
+        let received = asked.received(begun);
+        let reply = call(door, target, (asked, received), (payload, charge), &sent.origin, trace).await;
         match reply
             .map_err(|refused| if is_request { not_acceptable(refused, asked_parts) } else { refused })?
         {

@@ -6,10 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
-use contract::{Error, Kind, TraceContext};
+use contract::{ByteBudget, Error, Kind, TraceContext};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
 use serde_json::json;
+use wire::charged::charged;
 
 use super::source::{Given, Value};
 use super::template::{Missing, Template, quoted};
@@ -34,7 +35,12 @@ pub(crate) struct Told<'a, G> {
     codes: &'a [(Kind, Box<str>)],
     /// The request that it is about.
     pub(crate) given: &'a G,
+    /// Whether parts of the request's body are in it.
+    echoes: bool,
 }
+
+/// An error of more bytes has nothing of the request's body in it. What a client names its request by is far less.
+const ECHO_BYTES_MAX: usize = 16 * 1024;
 
 impl Form {
     /// The answer: as any other, with the body and the headers of this form.
@@ -44,10 +50,11 @@ impl Form {
         trace: &TraceContext,
         endpoint: &str,
         given: &impl Given,
+        budget: &ByteBudget,
     ) -> Response {
         let mut response = refused.respond(trace);
         let told = self.told(&refused.error, response.status(), trace, endpoint, given);
-        *response.body_mut() = Body::from(self.text(&told));
+        *response.body_mut() = Body::from(charged(self.text(&told).into(), budget));
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         for (status, name, template) in &self.headers {
             if *status != told.status {
@@ -81,11 +88,19 @@ impl Form {
         endpoint: &'a str,
         given: &'a G,
     ) -> Told<'a, G> {
-        Told { error, status, trace, endpoint, codes: &self.codes, given }
+        Told { error, status, trace, endpoint, codes: &self.codes, given, echoes: true }
     }
 
-    fn text(&self, told: &impl Given) -> String {
-        self.body.fill(told, Missing::Empty).expect("what is missing in an error is left empty")
+    /// What a client sent is given back in a part only: an error is no echo.
+    fn text<G: Given>(&self, told: &Told<'_, G>) -> String {
+        let fill = |told: &Told<'_, G>| {
+            self.body.fill(told, Missing::Empty).expect("what is missing in an error is left empty")
+        };
+        let text = fill(told);
+        if text.len() <= ECHO_BYTES_MAX {
+            return text;
+        }
+        fill(&Told { echoes: false, ..*told })
     }
 }
 
@@ -134,7 +149,7 @@ impl<G: Given> Given for Told<'_, G> {
     }
 
     fn request(&self) -> &[u8] {
-        self.given.request()
+        if self.echoes { self.given.request() } else { &[] }
     }
 
     fn answer(&self) -> &[u8] {

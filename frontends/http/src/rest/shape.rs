@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use super::pointer::Pointer;
 
+/// What the door tells by itself: that messages were lost, that all is told, that something went wrong.
+const OWN_NAMES: [&str; 3] = ["gap", "end", "error"];
+
 /// How a subscription's messages become events.
 #[derive(Debug)]
 pub(crate) struct Shape {
@@ -24,10 +27,13 @@ impl Shape {
         part.and_then(text).is_some_and(|text| text == value)
     }
 
-    /// The event's name; `message` where the part that names it is not there or is not one line of text.
+    /// The event's name; `message` where the part that names it is not there, is not one line of text, or is a name
+    /// by which the door itself tells something.
     pub(crate) fn name<'a>(&self, delivery: &'a Delivery) -> Cow<'a, str> {
         let named = self.name.as_ref().and_then(|pointer| pointer.find(&delivery.payload)).and_then(text);
-        let fits = |name: &Cow<'_, str>| !name.is_empty() && !name.contains(['\r', '\n', '\0']);
+        let fits = |name: &Cow<'_, str>| {
+            !name.is_empty() && !name.contains(['\r', '\n', '\0']) && !OWN_NAMES.contains(&&**name)
+        };
         named.filter(fits).unwrap_or(Cow::Borrowed("message"))
     }
 
