@@ -232,10 +232,15 @@ where
     let outcome = answered.unwrap_or_else(|_| Err(broken_off()));
     let end = End::of(&outcome);
     if let Some(claim) = claim
-        && let Err(trouble) = shared.record(claim, &end, flight.window()).await
+        && let Err(unrecorded) = shared.record(claim, &end, flight.window()).await
     {
         failures.increment();
-        shared.tell(&trouble);
+        shared.tell(&unrecorded.trouble);
+        if let Some(word) = unrecorded.again {
+            let (shared, entries) = (shared.clone(), Arc::clone(&entries));
+            let later = async move { shared.record_later(word, &entries.meters.store_failures).await };
+            tokio::spawn(later.in_current_span());
+        }
     }
     flight.end(end);
     outcome
