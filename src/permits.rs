@@ -44,6 +44,12 @@ impl Permits {
             .map(|_| Permit(Arc::clone(self)))
     }
 
+    /// Takes one even past the limit: for what runs already, and must be counted so that nothing new does until it is over.
+    pub fn take_always(self: &Arc<Self>) -> Permit {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        Permit(Arc::clone(self))
+    }
+
     /// Permits out now.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
@@ -76,6 +82,18 @@ mod tests {
         assert_eq!(taken.iter().flatten().count(), 2);
         drop(taken);
         assert_eq!(permits.used(), 0);
+    }
+
+    #[test]
+    fn what_runs_already_is_counted_past_the_limit_and_keeps_others_out() {
+        let permits = Arc::new(Permits::new(1));
+        let running = [permits.take_always(), permits.take_always()];
+        assert_eq!((permits.used(), permits.take().is_none()), (2, true));
+        let [first, last] = running;
+        drop(first);
+        assert!(permits.take().is_none());
+        drop(last);
+        assert!(permits.take().is_some());
     }
 
     #[test]

@@ -31,11 +31,9 @@ pub trait Held: Send + 'static {
     fn settle(self, outcome: Result<&mut Reply, &Error>);
 
     /// The call was dropped unanswered: its peer took it back or went away.
-    fn abandon(self)
-    where
-        Self: Sized,
-    {
-    }
+    /// It is given back after this, and after everything inside was dropped, which so may go on under a hold of its own
+    /// without a moment in which there is none.
+    fn abandon(&mut self) {}
 
     /// The span that everything below runs in, if the rule opens one.
     fn span(&self) -> Option<&tracing::Span> {
@@ -122,7 +120,7 @@ pin_project! {
     impl<F, H: Held> PinnedDrop for State<F, H> {
         fn drop(this: Pin<&mut Self>) {
             if let StateProjection::Admitted { held, .. } = this.project()
-                && let Some(held) = held.take()
+                && let Some(held) = held
             {
                 held.abandon();
             }

@@ -265,6 +265,11 @@ impl Pressure {
         Err(Refusal { state, retry_after })
     }
 
+    /// Counts a request that is in flight whatever holds now.
+    pub fn count(&self) -> Permit {
+        self.calls.take_always()
+    }
+
     /// Takes what was heard. Returns what holds from now on.
     pub fn hear(&self, settings: &PressureSettings, now: Instant, news: News) -> State {
         self.heard[news.place()].fetch_add(1, Ordering::Relaxed);

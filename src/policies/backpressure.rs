@@ -90,9 +90,10 @@ mod tests {
         hear(&call, News::Warning);
         let held = [Backpressure.admit(&mut call).unwrap(), Backpressure.admit(&mut call).unwrap()];
         assert_eq!(Backpressure.admit(&mut call).unwrap_err().kind(), Kind::Overloaded);
-        let [answered, dropped] = held;
+        let [answered, mut dropped] = held;
         answered.settle(Ok(&mut Reply::Accepted));
         dropped.abandon();
+        drop(dropped);
         assert_eq!(call.route.pressure.calls(), 0);
     }
 

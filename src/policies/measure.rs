@@ -53,7 +53,7 @@ impl Held for Measured {
         }
     }
 
-    fn abandon(self) {
+    fn abandon(&mut self) {
         self.count(Some(Kind::Cancelled));
     }
 }

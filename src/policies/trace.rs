@@ -70,7 +70,7 @@ impl Held for Traced {
         }
     }
 
-    fn abandon(self) {
+    fn abandon(&mut self) {
         let _entered = self.span.enter();
         tracing::debug!("cancelled by its peer");
     }

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `key` | the key and the fingerprint of a request |
 //! | `entries` | what is being executed and what has ended, bounded in number, bytes and time |
+//! | `running` | what an execution holds once whoever asked has left |
 //! | `end` | an end, as it is kept and told again |
 //! | `shared`, `record`, `bucket` | keys that several gateways share: claims, their form, and what a store has to be |
 
@@ -21,6 +22,7 @@ mod end;
 mod entries;
 mod key;
 mod record;
+mod running;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ pub use self::end::{End, Failure};
 use self::entries::{Begin, Ending, Flight};
 pub use self::entries::{Bounds, Entries, Meters};
 pub use self::key::{Digest, HEADER, KEY_BYTES_MAX};
+use self::running::{Asker, Running};
 use self::shared::{Claim, Found};
 pub use self::shared::{Shared, SharedSettings, WhenUnavailable};
 use crate::route::Call;
@@ -116,8 +119,9 @@ where
         let fingerprint = key::fingerprint(&call.request);
         match entries.begin(key, fingerprint, window) {
             Begin::First(flight) => {
-                let answer = self.execute(call, flight, fingerprint);
-                State::Waiting { answer: Box::pin(until(outcome_of(answer), deadline)) }
+                let (asker, running) = running::sides(&call);
+                let answer = self.execute(call, flight, fingerprint, running);
+                State::Waiting { answer: Box::pin(until(outcome_of(answer, asker), deadline)) }
             }
             Begin::Twin(ending) => {
                 let waiting = Waiting::of(entries);
@@ -138,12 +142,14 @@ where
         mut call: Call,
         flight: Flight,
         fingerprint: Digest,
+        running: Running,
     ) -> oneshot::Receiver<Result<Reply, Error>> {
         call.sent_once = true;
         call.request.deadline = call.request.received + call.route.settings.timeout;
         let (sender, receiver) = oneshot::channel();
         if let Some(shared) = call.rules.idempotency.shared().cloned() {
-            let execution = execute_shared(self.inner.clone(), call, flight, fingerprint, shared, sender);
+            let execution =
+                execute_shared(self.inner.clone(), call, flight, fingerprint, shared, (running, sender));
             tokio::spawn(execution.in_current_span());
             return receiver;
         }
@@ -153,6 +159,7 @@ where
         let execution = async move {
             let outcome = answer.await;
             flight.end(End::of(&outcome));
+            drop(running);
             // Whoever asked may have gone.
             drop(sender.send(outcome));
         };
@@ -168,7 +175,7 @@ async fn execute_shared<S>(
     mut flight: Flight,
     fingerprint: Digest,
     shared: Shared,
-    sender: oneshot::Sender<Result<Reply, Error>>,
+    (running, sender): (Running, oneshot::Sender<Result<Reply, Error>>),
 ) where
     S: Service<Call, Response = Reply, Error = Error>,
 {
@@ -202,6 +209,7 @@ async fn execute_shared<S>(
             }
         }
     };
+    drop(running);
     // Whoever asked may have gone.
     drop(sender.send(outcome));
 }
@@ -232,10 +240,15 @@ where
     let outcome = answered.unwrap_or_else(|_| Err(broken_off()));
     let end = End::of(&outcome);
     if let Some(claim) = claim
-        && let Err(trouble) = shared.record(claim, &end, flight.window()).await
+        && let Err(unrecorded) = shared.record(claim, &end, flight.window()).await
     {
         failures.increment();
-        shared.tell(&trouble);
+        shared.tell(&unrecorded.trouble);
+        if let Some(word) = unrecorded.again {
+            let (shared, entries) = (shared.clone(), Arc::clone(&entries));
+            let later = async move { shared.record_later(word, &entries.meters.store_failures).await };
+            tokio::spawn(later.in_current_span());
+        }
     }
     flight.end(end);
     outcome
@@ -269,7 +282,7 @@ async fn until(
     timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
-async fn outcome_of(answer: oneshot::Receiver<Result<Reply, Error>>) -> Result<Reply, Error> {
+async fn outcome_of(answer: oneshot::Receiver<Result<Reply, Error>>, _asker: Asker) -> Result<Reply, Error> {
     answer.await.unwrap_or_else(|_| Err(broken_off()))
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bucket::{Bucket, Put, Stored, Trouble};
 use super::end::End;
@@ -22,7 +22,7 @@ use super::record::{Record, State};
 
 /// Between two looks for the end of another's execution: doubled from the first to the second.
 const LOOK: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
-/// How often an end is put again because a claim was put off in the same moment.
+/// How often something is put again because its claim was put off in the same moment.
 const PUTS: usize = 3;
 /// Times that a claim is put off while it lasts: one may fail.
 const RENEWALS: u32 = 3;
@@ -75,6 +75,24 @@ pub(super) struct Claim {
     fingerprint: Digest,
     nonce: u128,
     revision: u64,
+    /// Until then nobody else takes it, as far as is known here.
+    until: Instant,
+}
+
+/// An end on its way to where its claim was.
+#[derive(Debug)]
+pub(super) struct Word {
+    claim: Claim,
+    value: Bytes,
+}
+
+/// An end is not known to be in the bucket.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    /// Why.
+    pub(super) trouble: Trouble,
+    /// For [`Shared::record_later`], unless another gateway took the claim over.
+    pub(super) again: Option<Word>,
 }
 
 impl Shared {
@@ -100,9 +118,10 @@ impl Shared {
         let mut pause = LOOK[0];
         loop {
             if let Some(after) = vacant.take() {
+                let until = Instant::now() + self.settings.lease;
                 let claim = self.marker(fingerprint, nonce);
                 if let Put::Done(revision) = self.put(key, claim, after).await? {
-                    return Ok(Found::Claim(Claim { key, fingerprint, nonce, revision }));
+                    return Ok(Found::Claim(Claim { key, fingerprint, nonce, revision, until }));
                 }
             }
             match self.get(key).await? {
@@ -142,9 +161,8 @@ impl Shared {
         let renewals = async {
             loop {
                 sleep(self.settings.lease / RENEWALS).await;
-                let marker = self.marker(claim.fingerprint, claim.nonce);
-                match self.put(claim.key, marker, claim.revision).await {
-                    Ok(Put::Done(revision)) => claim.revision = revision,
+                match self.put_off(claim).await {
+                    Ok(Put::Done(_)) => {}
                     // Somebody took it for dead. What is executed goes on, and its end has no place.
                     Ok(Put::Changed) => return std::future::pending::<T>().await,
                     Err(trouble) => {
@@ -161,23 +179,71 @@ impl Shared {
         }
     }
 
+    async fn put_off(&self, claim: &mut Claim) -> Result<Put, Trouble> {
+        let until = Instant::now() + self.settings.lease;
+        let marker = self.marker(claim.fingerprint, claim.nonce);
+        let put = self.put_under(claim, &marker).await?;
+        if let Put::Done(_) = put {
+            claim.until = until;
+        }
+        Ok(put)
+    }
+
     /// Leaves the end where the claim was, or nothing if nothing happened. Fails if it is not known to be there.
-    pub(super) async fn record(&self, mut claim: Claim, end: &End, window: Duration) -> Result<(), Trouble> {
+    pub(super) async fn record(&self, claim: Claim, end: &End, window: Duration) -> Result<(), Unrecorded> {
         let value = self.value(&claim, end, window);
-        for _ in 0..PUTS {
-            if let Put::Done(_) = self.put(claim.key, value.clone(), claim.revision).await? {
-                return Ok(());
+        self.leave(Word { claim, value }).await
+    }
+
+    /// Tries again until the claim is over: an end that is lost would be executed again. Whoever asked does not wait for
+    /// it.
+    pub(super) async fn record_later(&self, mut word: Word, failures: &contract::Counter) {
+        let mut pause = LOOK[0];
+        while Instant::now() + pause < word.claim.until {
+            sleep(pause).await;
+            pause = (pause * 2).min(LOOK[1]);
+            let Err(Unrecorded { trouble, again }) = self.leave(word).await else { return };
+            failures.increment();
+            self.tell(&trouble);
+            let Some(again) = again else { return };
+            word = again;
+        }
+    }
+
+    async fn leave(&self, mut word: Word) -> Result<(), Unrecorded> {
+        match self.put_under(&mut word.claim, &word.value).await {
+            Ok(Put::Done(_)) => Ok(()),
+            Ok(Put::Changed) => {
+                let text = "another gateway took over a claim that was not put off in time";
+                Err(Unrecorded { trouble: Trouble(text.to_owned()), again: None })
             }
-            // The claim may have been put off by a word that was not waited for.
+            Err(trouble) => Err(Unrecorded { trouble, again: Some(word) }),
+        }
+    }
+
+    /// Puts `value` where the claim is. What was put before may be there although nobody said so in time: so another
+    /// state is looked at, and only another's claim or end is a change.
+    async fn put_under(&self, claim: &mut Claim, value: &Bytes) -> Result<Put, Trouble> {
+        for _ in 0..PUTS {
+            if let Put::Done(revision) = self.put(claim.key, value.clone(), claim.revision).await? {
+                claim.revision = revision;
+                return Ok(Put::Done(revision));
+            }
+            // None, or an older one, is of a replica that lags behind.
             let Some(stored) = self.get(claim.key).await? else { continue };
+            if stored.revision <= claim.revision {
+                continue;
+            }
+            if stored.value == *value {
+                claim.revision = stored.revision;
+                return Ok(Put::Done(stored.revision));
+            }
             match Record::decode(&stored.value).map(|record| record.state) {
                 Some(State::Claimed(nonce)) if nonce == claim.nonce => claim.revision = stored.revision,
-                _ => break,
+                _ => return Ok(Put::Changed),
             }
         }
-        let trouble = Trouble("another gateway took over a claim that was not put off in time".to_owned());
-        self.tell(&trouble);
-        Err(trouble)
+        Err(Trouble("an entry of the bucket is in another state than it tells".to_owned()))
     }
 
     fn value(&self, claim: &Claim, end: &End, window: Duration) -> Bytes {
@@ -234,246 +300,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::HashMap;
-    use std::sync::Mutex;
-    use std::sync::atomic::AtomicU64;
-
-    use contract::{Counter, Error, Kind, Message, Reply};
-    use tokio::time::Instant;
-
-    use super::super::bucket::Work;
-    use super::*;
-
-    pub(in super::super) const SETTINGS: SharedSettings = SharedSettings {
-        lease: Duration::from_secs(10),
-        timeout: Duration::from_secs(1),
-        when_unavailable: WhenUnavailable::Refuse,
-    };
-    const WINDOW: Duration = Duration::from_mins(10);
-    const KEY: Digest = Digest([1; 32]);
-    const ASKED: Digest = Digest([2; 32]);
-
-    /// A bucket in memory that can hang.
-    #[derive(Debug, Default)]
-    pub(in super::super) struct Memory {
-        values: Mutex<HashMap<Digest, (Bytes, u64)>>,
-        last: AtomicU64,
-        pub(in super::super) hangs: AtomicBool,
-    }
-
-    impl Memory {
-        fn revision(&self) -> u64 {
-            self.values.lock().unwrap()[&KEY].1
-        }
-
-        fn record(&self) -> Record {
-            Record::decode(&self.values.lock().unwrap()[&KEY].0).unwrap()
-        }
-
-        /// Whatever is there, as by hand.
-        fn set(&self, value: Bytes) {
-            let revision = self.last.fetch_add(1, Relaxed) + 1;
-            self.values.lock().unwrap().insert(KEY, (value, revision));
-        }
-
-        async fn answer(&self) {
-            if self.hangs.load(Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    impl Bucket for Memory {
-        fn get(&self, key: Digest) -> Work<'_, Option<Stored>> {
-            Box::pin(async move {
-                self.answer().await;
-                let found = self.values.lock().unwrap().get(&key).cloned();
-                Ok(found.map(|(value, revision)| Stored { value, revision }))
-            })
-        }
-
-        fn put(&self, key: Digest, value: Bytes, after: u64) -> Work<'_, Put> {
-            Box::pin(async move {
-                self.answer().await;
-                let mut values = self.values.lock().unwrap();
-                if values.get(&key).map_or(0, |(_, revision)| *revision) != after {
-                    return Ok(Put::Changed);
-                }
-                let revision = self.last.fetch_add(1, Relaxed) + 1;
-                values.insert(key, (value, revision));
-                Ok(Put::Done(revision))
-            })
-        }
-
-        fn value_bytes_max(&self) -> usize {
-            1000
-        }
-    }
-
-    fn shared() -> (Arc<Memory>, Shared) {
-        let memory = Arc::<Memory>::default();
-        (Arc::clone(&memory), Shared::new(memory, SETTINGS))
-    }
-
-    async fn claim(shared: &Shared) -> Claim {
-        match shared.claim(KEY, ASKED, || false).await.unwrap() {
-            Found::Claim(claim) => claim,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn message(bytes: usize) -> End {
-        End::Message(Message { payload: vec![b'x'; bytes].into(), ..Message::default() })
-    }
-
-    fn not_sent() -> End {
-        End::of(&Err(Error::new(Kind::Unavailable, "")))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_many_one_claims_and_the_others_find_its_end() {
-        let (_, shared) = shared();
-        let first = claim(&shared).await;
-        let others: Vec<_> = (0..20)
-            .map(|_| {
-                let shared = shared.clone();
-                tokio::spawn(async move { shared.claim(KEY, ASKED, || false).await })
-            })
-            .collect();
-        sleep(Duration::from_secs(5)).await;
-        assert!(others.iter().all(|other| !other.is_finished()));
-        shared.record(first, &message(3), WINDOW).await.unwrap();
-        for other in others {
-            let Found::End(end, left) = other.await.unwrap().unwrap() else { panic!() };
-            assert!(matches!(end.tell(), Ok(Reply::Message(message)) if message.payload == "xxx"));
-            assert!(left <= WINDOW && left > WINDOW / 2);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_not_wanted_any_more_stops_waiting() {
-        let (_, shared) = shared();
-        let _first = claim(&shared).await;
-        let mut looks = 0;
-        let found = shared.claim(KEY, ASKED, || {
-            looks += 1;
-            looks == 3
-        });
-        assert!(matches!(found.await, Ok(Found::Unwanted)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn those_who_begin_at_once_get_one_claim() {
-        let (_, shared) = shared();
-        let claims: Vec<_> = (0..20)
-            .map(|_| {
-                let shared = shared.clone();
-                tokio::spawn(async move {
-                    timeout(Duration::from_secs(5), shared.claim(KEY, ASKED, || false)).await
-                })
-            })
-            .collect();
-        let mut claimed = 0;
-        for claim in claims {
-            claimed += usize::from(matches!(claim.await.unwrap(), Ok(Ok(Found::Claim(_)))));
-        }
-        assert_eq!(claimed, 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_request_with_the_key_is_a_conflict_before_and_after_its_end() {
-        let (_, shared) = shared();
-        let other = Digest([3; 32]);
-        let first = claim(&shared).await;
-        assert!(matches!(shared.claim(KEY, other, || false).await, Ok(Found::Conflict)));
-        shared.record(first, &End::Accepted, WINDOW).await.unwrap();
-        assert!(matches!(shared.claim(KEY, other, || false).await, Ok(Found::Conflict)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_over_is_claimed_at_once_by_whatever_request() {
-        let (memory, shared) = shared();
-        let over = |state| Record { fingerprint: Digest([3; 32]), until_ms: unix_ms(), state }.encode();
-        for value in [over(State::Claimed(7)), over(State::Ended(End::Accepted)), Bytes::new()] {
-            memory.set(value);
-            let begin = Instant::now();
-            claim(&shared).await;
-            assert_eq!(begin.elapsed(), Duration::ZERO);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_not_sent_leaves_nothing_to_wait_for() {
-        let (_, shared) = shared();
-        let first = claim(&shared).await;
-        shared.record(first, &not_sent(), WINDOW).await.unwrap();
-        let begin = Instant::now();
-        claim(&shared).await;
-        assert_eq!(begin.elapsed(), Duration::ZERO);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_claim_is_put_off_as_long_as_its_execution_takes() {
-        let (memory, shared) = shared();
-        let (mut first, failures) = (claim(&shared).await, Counter::default());
-        let before = memory.revision();
-        shared.hold(&mut first, &failures, sleep(SETTINGS.lease * 2)).await;
-        assert_eq!((memory.revision() - before, first.revision), (5, memory.revision()));
-        // One word that is not heard in time is made up for by the next.
-        memory.hangs.store(true, Relaxed);
-        shared.hold(&mut first, &failures, sleep(SETTINGS.lease / 2)).await;
-        memory.hangs.store(false, Relaxed);
-        assert_eq!(failures.get(), 1);
-        shared.record(first, &End::Accepted, WINDOW).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_claim_that_was_put_off_unheard_is_still_ones_own() {
-        let (memory, shared) = shared();
-        let first = claim(&shared).await;
-        memory.set(shared.marker(ASKED, first.nonce));
-        shared.record(first, &End::Accepted, WINDOW).await.unwrap();
-        assert!(matches!(memory.record().state, State::Ended(End::Accepted)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_end_takes_no_place_that_another_took_over() {
-        let (memory, shared) = shared();
-        let first = claim(&shared).await;
-        memory.set(shared.marker(ASKED, 7));
-        assert!(shared.record(first, &End::Accepted, WINDOW).await.is_err());
-        assert!(matches!(memory.record().state, State::Claimed(7)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_too_large_leaves_word_that_it_was_given() {
-        let (memory, shared) = shared();
-        let first = claim(&shared).await;
-        shared.record(first, &message(1000), WINDOW).await.unwrap();
-        assert!(matches!(memory.record().state, State::Ended(End::NotKept)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_bucket_that_hangs_is_trouble_in_time_and_told_once() {
-        let (memory, shared) = shared();
-        memory.hangs.store(true, Relaxed);
-        let begin = Instant::now();
-        let trouble = shared.claim(KEY, ASKED, || false).await.unwrap_err();
-        assert_eq!((begin.elapsed(), &*trouble.0), (SETTINGS.timeout, "the bucket does not answer in time"));
-        shared.tell(&trouble);
-        assert!(shared.in_trouble.load(Relaxed));
-        memory.hangs.store(false, Relaxed);
-        claim(&shared).await;
-        assert!(!shared.in_trouble.load(Relaxed));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_read_is_trouble_and_stays() {
-        let (memory, shared) = shared();
-        memory.set(Bytes::from_static(b"written by somebody else"));
-        assert!(shared.claim(KEY, ASKED, || false).await.is_err());
-        assert_eq!(memory.values.lock().unwrap()[&KEY].0, "written by somebody else");
-    }
-}
+pub(super) mod tests;

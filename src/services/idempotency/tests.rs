@@ -8,6 +8,10 @@ use tower::ServiceExt as _;
 
 use super::shared::tests::{Memory, SETTINGS};
 use super::*;
+use crate::policies::backpressure::Backpressure;
+use crate::policies::concurrency::Concurrency;
+use crate::policy::Enforce;
+use crate::pressure::News;
 use crate::route::RouteSettings;
 use crate::testing;
 
@@ -52,22 +56,36 @@ impl Scene {
         call: Call,
         execution: impl FnOnce(Call) -> Result<Reply, Error> + Clone + Send + 'static,
     ) -> Sent {
+        polled(IdempotencyLayer.layer(self.inner(execution)).call(call))
+    }
+
+    /// The same behind the rules that count requests.
+    fn send_counted(&self, call: Call) -> Sent {
+        let service = IdempotencyLayer.layer(self.inner(answer));
+        polled(Enforce(Backpressure).layer(Enforce(Concurrency).layer(service)).call(call))
+    }
+
+    /// What the route, the gateway and the responder have at once, and the bytes that are held.
+    fn used(&self) -> [usize; 4] {
+        let Call { route, rules, .. } = &self.template;
+        [route.calls.used(), rules.calls.used(), route.pressure.calls(), rules.load.memory.used()]
+    }
+
+    fn inner(
+        &self,
+        execution: impl FnOnce(Call) -> Result<Reply, Error> + Clone + Send + 'static,
+    ) -> impl Service<Call, Response = Reply, Error = Error, Future: Send + 'static> + Clone + Send + 'static
+    {
         let (executed, ends) = (Arc::clone(&self.executed), Arc::clone(&self.ends));
         let mut execution = Some(execution);
-        let inner = tower::service_fn(move |call: Call| {
+        tower::service_fn(move |call: Call| {
             executed.fetch_add(1, Ordering::Relaxed);
             let (ends, execution) = (Arc::clone(&ends), execution.take().unwrap());
             async move {
                 ends.acquire().await.unwrap().forget();
                 execution(call)
             }
-        });
-        let mut sent: Sent = Box::pin(IdempotencyLayer.layer(inner).call(call));
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        match sent.as_mut().poll(&mut context) {
-            Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
-            Poll::Pending => sent,
-        }
+        })
     }
 
     fn executed(&self) -> usize {
@@ -80,6 +98,15 @@ impl Scene {
 }
 
 type Sent = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
+
+fn polled(call: impl Future<Output = Result<Reply, Error>> + Send + 'static) -> Sent {
+    let mut sent: Sent = Box::pin(call);
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    match sent.as_mut().poll(&mut context) {
+        Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
+        Poll::Pending => sent,
+    }
+}
 
 #[expect(clippy::unnecessary_wraps, reason = "an execution can fail")]
 fn answer(call: Call) -> Result<Reply, Error> {
@@ -296,6 +323,67 @@ async fn what_comes_through_a_clone_of_the_service_is_a_twin_too() {
         echo.clone().oneshot(scene.call("k")).await.unwrap();
     }
     assert_eq!((scene.meters().executed.get(), scene.meters().replayed.get()), (1, 1));
+}
+
+/// Sends three requests with keys to a route for three, whose clients leave in `leave`: what they had stays counted
+/// until the executions end.
+async fn leaves_as_many_as_there_may_be(scene: &Scene, leave: impl AsyncFn([Sent; 3])) {
+    let bytes = scene.template.request.payload.len();
+    let sent = ["one", "two", "three"].map(|key| scene.send_counted(scene.call(key)));
+    assert_eq!(scene.used(), [3, 3, 3, 0]);
+    leave(sent).await;
+    assert_eq!((scene.used(), scene.executed()), ([3, 3, 3, 3 * bytes], 3));
+    let refused = scene.send_counted(scene.call("four")).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.outcome()), (Kind::Overloaded, Outcome::NotSent));
+    scene.ends.add_permits(4);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!((scene.used(), scene.executed()), ([0; 4], 3));
+    assert_eq!(payload(scene.send_counted(scene.call("four")).await), "{}");
+    assert_eq!((scene.used(), scene.executed()), ([0; 4], 4));
+}
+
+fn for_three() -> Scene {
+    Scene::on(|route| {
+        route.calls_max = Some(3);
+        route.pressure = Some(testing::pressure_settings());
+    })
+}
+
+async fn by_their_deadlines(sent: [Sent; 3]) {
+    for sent in sent {
+        assert_eq!(sent.await.unwrap_err().kind(), Kind::TimedOut);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_execution_counts_until_its_end_when_its_client_has_left() {
+    leaves_as_many_as_there_may_be(&for_three(), by_their_deadlines).await;
+    leaves_as_many_as_there_may_be(&for_three(), async |sent| drop(sent)).await;
+    let shares = for_three();
+    shares.template.rules.idempotency.share(Shared::new(Arc::<Memory>::default(), SETTINGS));
+    leaves_as_many_as_there_may_be(&shares, by_their_deadlines).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_responder_under_pressure_gets_no_more_for_clients_that_leave() {
+    let scene = Scene::on(|route| route.pressure = Some(testing::pressure_settings()));
+    let Call { route, .. } = &scene.template;
+    // A share of one request.
+    route.calls.set_limit(2);
+    route.pressure.hear(route.settings.pressure.as_ref().unwrap(), Instant::now(), News::Warning);
+    drop(scene.send_counted(scene.call("one")));
+    let refused = scene.send_counted(scene.call("two")).await.unwrap_err();
+    assert_eq!((refused.kind(), scene.executed()), (Kind::Overloaded, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_after_its_client_left_gives_everything_back() {
+    let scene = Scene::new();
+    drop(scene.send(scene.call("k"), |_| panic!("as a test demands")));
+    assert_eq!(scene.used()[..2], [1, 1]);
+    scene.ends.add_permits(1);
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert_eq!(scene.used(), [0; 4]);
 }
 
 /// Two gateways that share a bucket.
