@@ -20,13 +20,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{Error, Headers, Kind, Message, Outcome};
+use contract::{ByteBudget, Charge, Error, Headers, Kind, Message, Outcome};
 use tokio::time::Instant;
 
 pub(crate) use self::meters::ReplyMeters;
 pub(crate) use self::reader::{Reader, Source};
 use super::cancel::Reason;
 use super::incoming;
+
+/// What may wait for one reader while memory is short, as it costs: enough for what comes at once to one who reads.
+const SHORT_BYTES: usize = 16 << 10;
 
 /// How much of an answer of many messages a route lets through. The request's own deadline bounds the wait for the
 /// first of them.
@@ -110,6 +113,8 @@ impl End {
 /// The queue of one answer.
 pub(crate) struct Replies<T> {
     bounds: ReplyBounds,
+    /// What its parts are charged to while they wait.
+    memory: Option<ByteBudget>,
     /// When the whole answer is due.
     due: Instant,
     state: Mutex<State<T>>,
@@ -129,13 +134,27 @@ struct State<T> {
     reader: Option<Waker>,
 }
 
+impl<T> State<T> {
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+    }
+}
+
 #[derive(Debug)]
 struct Part {
     message: Message,
     more: bool,
+    /// Until it is taken.
+    charge: Option<Charge>,
 }
 
 impl Part {
+    /// What `count` of them cost that have so many `bytes` together: also a message of no bytes does.
+    fn cost(count: usize, bytes: usize) -> usize {
+        count.saturating_mul(size_of::<Self>()).saturating_add(bytes)
+    }
+
     fn bytes(&self) -> usize {
         self.message.headers.bytes() + self.message.payload.len()
     }
@@ -151,8 +170,8 @@ enum Taken {
 }
 
 impl<T: Responder> Replies<T> {
-    /// An empty queue for the answer to a request that is sent now.
-    pub(crate) fn new(bounds: ReplyBounds) -> Arc<Self> {
+    /// An empty queue for the answer to a request that is sent now. What waits in it is charged to `memory`.
+    pub(crate) fn new(bounds: ReplyBounds, memory: Option<ByteBudget>) -> Arc<Self> {
         let state = State {
             parts: VecDeque::new(),
             bytes: 0,
@@ -163,7 +182,7 @@ impl<T: Responder> Replies<T> {
             responder: None,
             reader: None,
         };
-        Arc::new(Self { bounds, due: Instant::now() + bounds.total, state: Mutex::new(state) })
+        Arc::new(Self { bounds, memory, due: Instant::now() + bounds.total, state: Mutex::new(state) })
     }
 
     /// Says who is told if the answer is given up. The answer may have ended since the request was sent.
@@ -194,8 +213,8 @@ impl<T: Responder> Replies<T> {
         if state.end.is_some() {
             return false;
         }
-        let part = match read {
-            Ok((message, more)) => Part { message, more },
+        let mut part = match read {
+            Ok((message, more)) => Part { message, more, charge: None },
             Err(error) => {
                 Self::end(state, End::Failed(Some(error)));
                 return true;
@@ -213,6 +232,10 @@ impl<T: Responder> Replies<T> {
             || !state.parts.is_empty() && state.bytes + bytes > self.bounds.queue_bytes_max
         {
             Some(End::Slow)
+        } else if !state.parts.is_empty() && self.is_too_dear(state.parts.len() + 1, state.bytes + bytes) {
+            // The rest of it is lost anyway, and whoever does not read would keep this for long.
+            state.clear();
+            Some(End::Slow)
         } else {
             None
         };
@@ -221,6 +244,8 @@ impl<T: Responder> Replies<T> {
             return true;
         }
         let more = part.more;
+        // It has arrived, so it is counted even past the limit.
+        part.charge = self.memory.as_ref().map(|memory| memory.charge_always(Part::cost(1, bytes)));
         state.bytes += bytes;
         state.parts.push_back(part);
         if more {
@@ -241,6 +266,12 @@ impl<T: Responder> Replies<T> {
     /// Ends it because nothing more can come; the reader's [`Source::lost`] says why.
     pub(crate) fn lose(&self) {
         Self::end(self.lock(), End::Lost);
+    }
+
+    /// Whether so many messages are more than may wait while memory is as short as it is.
+    fn is_too_dear(&self, messages: usize, bytes: usize) -> bool {
+        let Some(memory) = self.memory.as_ref().filter(|memory| memory.is_short()) else { return false };
+        memory.is_pressed() || Part::cost(messages, bytes) > SHORT_BYTES
     }
 
     fn overdue(&self, came: Instant, now: Instant) -> Option<End> {
@@ -316,8 +347,7 @@ impl<T: Responder> Replies<T> {
     /// Nobody reads any more. Says how it had ended.
     fn close(&self) -> &'static str {
         let mut state = self.lock();
-        state.parts.clear();
-        state.bytes = 0;
+        state.clear();
         match &state.end {
             Some(end) => end.name(),
             // Before the first message the clock says whether its peer or its deadline gave it up.
