@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `reader` | the reading end: one message, or a stream that watches the time |
+//! | `reader` | the reading end: one message, or a stream whose time is watched |
 //! | `meters` | how many are open, and how each ended |
 
 mod meters;
@@ -158,6 +158,15 @@ impl Part {
     fn bytes(&self) -> usize {
         self.message.headers.bytes() + self.message.payload.len()
     }
+}
+
+/// How the time of an answer stands.
+#[derive(Debug)]
+enum Time {
+    /// To be looked at again then, and not before.
+    Runs(Instant),
+    /// It has ended, in this word; whether the backend knows why.
+    Over { end: &'static str, lost: bool },
 }
 
 /// What a reader finds.
@@ -319,29 +328,34 @@ impl<T: Responder> Replies<T> {
         }
     }
 
-    /// The next part, or when to look again although nothing came.
-    fn poll_take(&self, context: &mut Context<'_>) -> Result<Taken, Instant> {
+    /// The next part.
+    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Taken> {
         let mut state = self.lock();
         if let Some(part) = state.parts.pop_front() {
             state.bytes -= part.bytes();
-            return Ok(Taken::Part(part.message));
+            return Poll::Ready(Taken::Part(part.message));
         }
         if let Some(end) = &mut state.end {
-            return Ok(Taken::End { error: end.error(), lost: matches!(end, End::Lost) });
+            return Poll::Ready(Taken::End { error: end.error(), lost: matches!(end, End::Lost) });
         }
         state.reader = Some(context.waker().clone());
-        let came = state.came.expect("a stream has had its first message");
-        Err(self.due.min(came + self.bounds.gap))
+        Poll::Pending
     }
 
-    /// Ends it if its time is over.
-    fn expire(&self) {
+    /// Ends it if its time is over. For one that has begun.
+    fn expire(&self) -> Time {
         let state = self.lock();
-        if let (None, Some(came)) = (&state.end, state.came)
-            && let Some(end) = self.overdue(came, Instant::now())
-        {
-            Self::end(state, end);
+        if let Some(end) = &state.end {
+            return Time::Over { end: end.name(), lost: matches!(end, End::Lost) };
         }
+        let now = Instant::now();
+        let came = state.came.unwrap_or(now);
+        let Some(end) = self.overdue(came, now) else {
+            return Time::Runs(self.due.min(came + self.bounds.gap));
+        };
+        let name = end.name();
+        Self::end(state, end);
+        Time::Over { end: name, lost: false }
     }
 
     /// Nobody reads any more. Says how it had ended.

@@ -280,11 +280,49 @@ async fn the_whole_has_a_time_whatever_comes_in_between() {
 async fn a_message_after_the_time_ends_it_although_nobody_looked() {
     let mut scene = Scene::new(BOUNDS);
     scene.bring("1", true);
-    let mut stream = scene.stream().await;
+    // It is no stream yet, so nothing watches the time.
     tokio::time::sleep(BOUNDS.gap).await;
     assert!(!scene.bring("2", true));
     assert_eq!(scene.told.words(), ["timed_out"]);
+    let mut stream = scene.stream().await;
     assert_eq!(read(&mut stream), ["1", "timed_out unknown", "end"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_over_in_time_and_holds_nothing_although_nobody_reads() {
+    let brief = ReplyBounds { total: Duration::from_secs(3), ..BOUNDS };
+    for (bounds, after, counted) in [(BOUNDS, BOUNDS.gap, "gap_timeout"), (brief, brief.total, "timeout")] {
+        let mut scene = Scene::new(bounds);
+        scene.bring("1", true);
+        let mut stream = scene.stream().await;
+        tokio::time::sleep(after - Duration::from_millis(5)).await;
+        assert_eq!((scene.told.words().len(), Arc::strong_count(&scene.held)), (0, 2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!((scene.told.words(), Arc::strong_count(&scene.held)), (vec!["timed_out"], 1));
+        assert_eq!(scene.counts(), [(counted.to_owned(), 1)]);
+        assert!(!scene.bring("2", true));
+        assert_eq!(read(&mut stream), ["1", "timed_out unknown", "end"]);
+        drop(stream);
+        assert_eq!((scene.told.words(), scene.counts()), (vec!["timed_out"], vec![(counted.to_owned(), 1)]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ended_holds_nothing_for_long_although_nobody_reads() {
+    for lost in [false, true] {
+        let mut scene = Scene::new(BOUNDS);
+        scene.bring("1", true);
+        let mut stream = scene.stream().await;
+        if lost {
+            scene.replies.lose()
+        } else {
+            assert!(scene.bring("2", false))
+        }
+        tokio::time::sleep(BOUNDS.gap + Duration::from_millis(5)).await;
+        let (held, end) = if lost { (2, "unavailable unknown") } else { (1, "2") };
+        assert_eq!((scene.told.words(), Arc::strong_count(&scene.held)), (vec!["settled"], held));
+        assert_eq!(read(&mut stream)[..2], ["1", end], "its source is asked why");
+    }
 }
 
 #[tokio::test(start_paused = true)]
