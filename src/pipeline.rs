@@ -104,6 +104,7 @@ impl<B: Backend> Service<Call> for Carry<B> {
         let manner = Manner {
             cancel_subject: settings.cancel_subject.clone(),
             replies: settings.replies,
+            memory: settings.replies.map(|_| call.rules.load.memory.clone()),
             skips_acknowledgements: settings.profile.skips_acknowledgements(),
         };
         self.0.call_as(call.request, manner)

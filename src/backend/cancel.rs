@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use contract::{Request, Subject, TraceContext};
+use contract::{ByteBudget, Request, Subject, TraceContext};
 use tokio::time::Instant;
 
 use super::outgoing::{REQUEST_ID, RequestId, TRACEPARENT};
@@ -15,12 +15,14 @@ use super::replies::ReplyBounds;
 pub const CANCEL: &str = "Ipc-Gateway-Cancel";
 
 /// How a route wants its requests carried out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Manner {
     /// Where to tell that a request was given up; `None` is nowhere.
     pub cancel_subject: Option<Subject>,
     /// How many messages may answer; `None` is one.
     pub replies: Option<ReplyBounds>,
+    /// What waits of many messages is charged to this; `None` is not at all.
+    pub memory: Option<ByteBudget>,
     /// Whether a JetStream acknowledgement of the request is no answer to it ([`incoming::is_acknowledgement`]):
     /// it is counted, and the wait goes on.
     ///

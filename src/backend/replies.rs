@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `reader` | the reading end: one message, or a stream that watches the time |
+//! | `reader` | the reading end: one message, or a stream whose time is watched |
 //! | `meters` | how many are open, and how each ended |
 
 mod meters;
@@ -20,13 +20,16 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{Error, Headers, Kind, Message, Outcome};
+use contract::{ByteBudget, Charge, Error, Headers, Kind, Message, Outcome};
 use tokio::time::Instant;
 
 pub(crate) use self::meters::ReplyMeters;
 pub(crate) use self::reader::{Reader, Source};
 use super::cancel::Reason;
 use super::incoming;
+
+/// What may wait for one reader while memory is short, as it costs: enough for what comes at once to one who reads.
+const SHORT_BYTES: usize = 16 << 10;
 
 /// How much of an answer of many messages a route lets through. The request's own deadline bounds the wait for the
 /// first of them.
@@ -110,6 +113,8 @@ impl End {
 /// The queue of one answer.
 pub(crate) struct Replies<T> {
     bounds: ReplyBounds,
+    /// What its parts are charged to while they wait.
+    memory: Option<ByteBudget>,
     /// When the whole answer is due.
     due: Instant,
     state: Mutex<State<T>>,
@@ -129,16 +134,39 @@ struct State<T> {
     reader: Option<Waker>,
 }
 
+impl<T> State<T> {
+    fn clear(&mut self) {
+        self.parts.clear();
+        self.bytes = 0;
+    }
+}
+
 #[derive(Debug)]
 struct Part {
     message: Message,
     more: bool,
+    /// Until it is taken.
+    charge: Option<Charge>,
 }
 
 impl Part {
+    /// What `count` of them cost that have so many `bytes` together: also a message of no bytes does.
+    fn cost(count: usize, bytes: usize) -> usize {
+        count.saturating_mul(size_of::<Self>()).saturating_add(bytes)
+    }
+
     fn bytes(&self) -> usize {
         self.message.headers.bytes() + self.message.payload.len()
     }
+}
+
+/// How the time of an answer stands.
+#[derive(Debug)]
+enum Time {
+    /// To be looked at again then, and not before.
+    Runs(Instant),
+    /// It has ended, in this word; whether the backend knows why.
+    Over { end: &'static str, lost: bool },
 }
 
 /// What a reader finds.
@@ -151,8 +179,8 @@ enum Taken {
 }
 
 impl<T: Responder> Replies<T> {
-    /// An empty queue for the answer to a request that is sent now.
-    pub(crate) fn new(bounds: ReplyBounds) -> Arc<Self> {
+    /// An empty queue for the answer to a request that is sent now. What waits in it is charged to `memory`.
+    pub(crate) fn new(bounds: ReplyBounds, memory: Option<ByteBudget>) -> Arc<Self> {
         let state = State {
             parts: VecDeque::new(),
             bytes: 0,
@@ -163,7 +191,7 @@ impl<T: Responder> Replies<T> {
             responder: None,
             reader: None,
         };
-        Arc::new(Self { bounds, due: Instant::now() + bounds.total, state: Mutex::new(state) })
+        Arc::new(Self { bounds, memory, due: Instant::now() + bounds.total, state: Mutex::new(state) })
     }
 
     /// Says who is told if the answer is given up. The answer may have ended since the request was sent.
@@ -194,8 +222,8 @@ impl<T: Responder> Replies<T> {
         if state.end.is_some() {
             return false;
         }
-        let part = match read {
-            Ok((message, more)) => Part { message, more },
+        let mut part = match read {
+            Ok((message, more)) => Part { message, more, charge: None },
             Err(error) => {
                 Self::end(state, End::Failed(Some(error)));
                 return true;
@@ -213,6 +241,10 @@ impl<T: Responder> Replies<T> {
             || !state.parts.is_empty() && state.bytes + bytes > self.bounds.queue_bytes_max
         {
             Some(End::Slow)
+        } else if !state.parts.is_empty() && self.is_too_dear(state.parts.len() + 1, state.bytes + bytes) {
+            // The rest of it is lost anyway, and whoever does not read would keep this for long.
+            state.clear();
+            Some(End::Slow)
         } else {
             None
         };
@@ -221,6 +253,8 @@ impl<T: Responder> Replies<T> {
             return true;
         }
         let more = part.more;
+        // It has arrived, so it is counted even past the limit.
+        part.charge = self.memory.as_ref().map(|memory| memory.charge_always(Part::cost(1, bytes)));
         state.bytes += bytes;
         state.parts.push_back(part);
         if more {
@@ -241,6 +275,12 @@ impl<T: Responder> Replies<T> {
     /// Ends it because nothing more can come; the reader's [`Source::lost`] says why.
     pub(crate) fn lose(&self) {
         Self::end(self.lock(), End::Lost);
+    }
+
+    /// Whether so many messages are more than may wait while memory is as short as it is.
+    fn is_too_dear(&self, messages: usize, bytes: usize) -> bool {
+        let Some(memory) = self.memory.as_ref().filter(|memory| memory.is_short()) else { return false };
+        memory.is_pressed() || Part::cost(messages, bytes) > SHORT_BYTES
     }
 
     fn overdue(&self, came: Instant, now: Instant) -> Option<End> {
@@ -288,36 +328,40 @@ impl<T: Responder> Replies<T> {
         }
     }
 
-    /// The next part, or when to look again although nothing came.
-    fn poll_take(&self, context: &mut Context<'_>) -> Result<Taken, Instant> {
+    /// The next part.
+    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Taken> {
         let mut state = self.lock();
         if let Some(part) = state.parts.pop_front() {
             state.bytes -= part.bytes();
-            return Ok(Taken::Part(part.message));
+            return Poll::Ready(Taken::Part(part.message));
         }
         if let Some(end) = &mut state.end {
-            return Ok(Taken::End { error: end.error(), lost: matches!(end, End::Lost) });
+            return Poll::Ready(Taken::End { error: end.error(), lost: matches!(end, End::Lost) });
         }
         state.reader = Some(context.waker().clone());
-        let came = state.came.expect("a stream has had its first message");
-        Err(self.due.min(came + self.bounds.gap))
+        Poll::Pending
     }
 
-    /// Ends it if its time is over.
-    fn expire(&self) {
+    /// Ends it if its time is over. For one that has begun.
+    fn expire(&self) -> Time {
         let state = self.lock();
-        if let (None, Some(came)) = (&state.end, state.came)
-            && let Some(end) = self.overdue(came, Instant::now())
-        {
-            Self::end(state, end);
+        if let Some(end) = &state.end {
+            return Time::Over { end: end.name(), lost: matches!(end, End::Lost) };
         }
+        let now = Instant::now();
+        let came = state.came.unwrap_or(now);
+        let Some(end) = self.overdue(came, now) else {
+            return Time::Runs(self.due.min(came + self.bounds.gap));
+        };
+        let name = end.name();
+        Self::end(state, end);
+        Time::Over { end: name, lost: false }
     }
 
     /// Nobody reads any more. Says how it had ended.
     fn close(&self) -> &'static str {
         let mut state = self.lock();
-        state.parts.clear();
-        state.bytes = 0;
+        state.clear();
         match &state.end {
             Some(end) => end.name(),
             // Before the first message the clock says whether its peer or its deadline gave it up.

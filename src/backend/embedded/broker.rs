@@ -182,7 +182,7 @@ impl Broker {
         manner: Manner,
         bounds: ReplyBounds,
     ) -> Asked {
-        let replies = Replies::new(bounds);
+        let replies = Replies::new(bounds, manner.memory.clone());
         let payload_bytes_max = self.0.settings.payload_bytes_max;
         let skips = manner.skips_acknowledgements;
         let terms = self.terms(&manner, Some(Arc::clone(&replies)));

@@ -227,7 +227,7 @@ async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner
     if manner.skips_acknowledgements {
         ticket.skip_acknowledgements();
     }
-    let replies = manner.replies.map(Replies::new);
+    let replies = manner.replies.map(|bounds| Replies::new(bounds, manner.memory.clone()));
     if let Some(replies) = &replies {
         ticket.bring_to(replies);
     }

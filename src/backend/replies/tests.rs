@@ -1,6 +1,6 @@
 //! Answers of many messages, brought and read by hand while time stands still.
 
-use contract::{DeliveryStream, Event, Reply, Subject};
+use contract::{DeliveryStream, Event, Marks, Reply, Subject};
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::*;
@@ -58,7 +58,11 @@ struct Scene {
 
 impl Scene {
     fn new(bounds: ReplyBounds) -> Self {
-        let (replies, meters) = (Replies::new(bounds), Arc::<ReplyMeters>::default());
+        Self::charged(bounds, None)
+    }
+
+    fn charged(bounds: ReplyBounds, memory: Option<ByteBudget>) -> Self {
+        let (replies, meters) = (Replies::new(bounds, memory), Arc::<ReplyMeters>::default());
         let (told, held) = (Told::default(), Arc::new(()));
         replies.arm(told.clone());
         let subject = Subject::from_static("a.b");
@@ -186,6 +190,53 @@ async fn one_message_may_wait_whatever_its_size() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_is_charged_until_it_is_taken_or_given_up() {
+    let memory = ByteBudget::new(1 << 20);
+    let mut scene = Scene::charged(BOUNDS, Some(memory.clone()));
+    scene.bring("1234", true);
+    let mut stream = scene.stream().await;
+    let one = memory.used();
+    assert_eq!(one, Part::cost(1, 4));
+    scene.bring("5678", true);
+    assert_eq!(memory.used(), 2 * one);
+    assert_eq!((read(&mut stream), memory.used()), (vec!["1234".to_owned(), "5678".to_owned()], 0));
+    scene.bring("9012", true);
+    assert_eq!(memory.used(), one);
+    drop(stream);
+    assert_eq!(memory.used(), 0);
+    let mut single = Scene::charged(BOUNDS, Some(memory.clone()));
+    single.bring("only", false);
+    assert_eq!(memory.used(), one);
+    assert!(single.answer().await.is_ok());
+    assert_eq!(memory.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_while_memory_is_short_loses_the_rest_and_what_waits() {
+    let mib = 1 << 20;
+    // A little is let wait while it is short, one message while new work is refused.
+    for (held, payload, waits) in [(mib / 2, SHORT_BYTES / 4, 3), (mib - 1, 0, 1)] {
+        let memory = ByteBudget::new(mib);
+        memory.set_marks(Marks { short: 50, low: 70, high: 85 });
+        let mut scene = Scene::charged(BOUNDS, Some(memory.clone()));
+        let payload = "x".repeat(payload);
+        scene.bring(&payload, true);
+        let mut stream = scene.stream().await;
+        assert_eq!(read(&mut stream).len(), 1);
+        let charge = memory.charge_always(held);
+        for _ in 0..waits {
+            scene.bring(&payload, true);
+        }
+        assert!(scene.told.words().is_empty() && memory.used() > held);
+        scene.bring(&payload, true);
+        assert_eq!((scene.told.words(), memory.used()), (vec!["slow_consumer"], held));
+        assert_eq!(read(&mut stream), ["slow_consumer unknown", "end"]);
+        drop((stream, charge));
+        assert_eq!(scene.counts(), [("slow_consumer".to_owned(), 1)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn silence_ends_it_and_each_message_begins_the_wait_anew() {
     let mut scene = Scene::new(BOUNDS);
     scene.bring("1", true);
@@ -229,11 +280,49 @@ async fn the_whole_has_a_time_whatever_comes_in_between() {
 async fn a_message_after_the_time_ends_it_although_nobody_looked() {
     let mut scene = Scene::new(BOUNDS);
     scene.bring("1", true);
-    let mut stream = scene.stream().await;
+    // It is no stream yet, so nothing watches the time.
     tokio::time::sleep(BOUNDS.gap).await;
     assert!(!scene.bring("2", true));
     assert_eq!(scene.told.words(), ["timed_out"]);
+    let mut stream = scene.stream().await;
     assert_eq!(read(&mut stream), ["1", "timed_out unknown", "end"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_over_in_time_and_holds_nothing_although_nobody_reads() {
+    let brief = ReplyBounds { total: Duration::from_secs(3), ..BOUNDS };
+    for (bounds, after, counted) in [(BOUNDS, BOUNDS.gap, "gap_timeout"), (brief, brief.total, "timeout")] {
+        let mut scene = Scene::new(bounds);
+        scene.bring("1", true);
+        let mut stream = scene.stream().await;
+        tokio::time::sleep(after - Duration::from_millis(5)).await;
+        assert_eq!((scene.told.words().len(), Arc::strong_count(&scene.held)), (0, 2));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!((scene.told.words(), Arc::strong_count(&scene.held)), (vec!["timed_out"], 1));
+        assert_eq!(scene.counts(), [(counted.to_owned(), 1)]);
+        assert!(!scene.bring("2", true));
+        assert_eq!(read(&mut stream), ["1", "timed_out unknown", "end"]);
+        drop(stream);
+        assert_eq!((scene.told.words(), scene.counts()), (vec!["timed_out"], vec![(counted.to_owned(), 1)]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_ended_holds_nothing_for_long_although_nobody_reads() {
+    for lost in [false, true] {
+        let mut scene = Scene::new(BOUNDS);
+        scene.bring("1", true);
+        let mut stream = scene.stream().await;
+        if lost {
+            scene.replies.lose()
+        } else {
+            assert!(scene.bring("2", false))
+        }
+        tokio::time::sleep(BOUNDS.gap + Duration::from_millis(5)).await;
+        let (held, end) = if lost { (2, "unavailable unknown") } else { (1, "2") };
+        assert_eq!((scene.told.words(), Arc::strong_count(&scene.held)), (vec!["settled"], held));
+        assert_eq!(read(&mut stream)[..2], ["1", end], "its source is asked why");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,7 +371,7 @@ async fn dropping_gives_up_and_says_so_once() {
 #[tokio::test(start_paused = true)]
 async fn who_is_armed_too_late_is_told_what_happened_meanwhile() {
     for (messages, word) in [(3, "over_limit"), (1, "settled")] {
-        let replies = Replies::new(ReplyBounds { messages_max: 2, ..BOUNDS });
+        let replies = Replies::new(ReplyBounds { messages_max: 2, ..BOUNDS }, None);
         for left in (0..messages).rev() {
             let mut headers = Headers::new();
             if left > 0 || messages == 3 {
