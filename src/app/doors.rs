@@ -22,6 +22,7 @@ pub(super) fn unix_socket(config: &config::Ipc) -> ipc::Settings {
         write_queue_bytes_max: config.write_queue_bytes_max,
         header_timeout: config.header_timeout,
         body_timeout: config.body_timeout,
+        write_timeout: config.write_timeout,
         failed_as_error: config.failed_as_error,
     }
 }

@@ -38,6 +38,8 @@ pub struct Ipc {
     pub header_timeout: Duration,
     /// How long the rest of a frame may take.
     pub body_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
     /// Waiting replies of one connection, in bytes, at which reading from it stops.
     pub write_queue_bytes_max: usize,
     /// Users that may connect. Both lists empty: the gateway's own user and root.
@@ -136,6 +138,7 @@ impl Ipc {
             buffer_bytes: settings.int("ipc.buffer_bytes"),
             header_timeout: settings.millis("ipc.header_timeout_ms"),
             body_timeout: settings.millis("ipc.body_timeout_ms"),
+            write_timeout: settings.millis("ipc.write_timeout_ms"),
             write_queue_bytes_max: settings.int("ipc.write_queue_bytes_max"),
             allow_uids: settings.ids("ipc.allow_uids"),
             allow_gids: settings.ids("ipc.allow_gids"),

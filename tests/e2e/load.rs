@@ -143,6 +143,26 @@ fn a_peer_that_does_not_read_costs_bounded_memory_and_loses_nothing() {
 }
 
 #[test]
+fn a_peer_that_takes_nothing_is_dropped_and_its_memory_is_for_others() {
+    const TASKS: usize = 64;
+    const TASK_BYTES: usize = 256 * 1024;
+    let gateway = Gateway::with()
+        .tasks_to("demo.echo")
+        .set("ipc.write_timeout_ms=100")
+        .set("limits.memory_bytes_max=8388608")
+        .gateway();
+    let mut client = gateway.client();
+    let tasks = frame(kind::TASK_SUBMIT, numbered(1, TASK_BYTES)).repeat(TASKS);
+    assert!(!client.try_write(&tasks), "it is closed on before it has said all");
+    gateway.until("ipc_gateway_door_connections{door=\"unix\"}", 0.0);
+    for gauge in ["calls", "memory_used_bytes", "overloaded"] {
+        gateway.until(&format!("ipc_gateway_{gauge}"), 0.0);
+    }
+    gateway.client().ping();
+    gateway.stop();
+}
+
+#[test]
 fn a_peer_that_does_not_read_does_not_hold_the_replies_of_others() {
     let gateway = Gateway::with().tasks_to("demo.echo").gateway();
     let mut deaf = gateway.client();

@@ -54,6 +54,7 @@ impl Scene {
             // What an attack holds, it holds to its end.
             .set("ipc.body_timeout_ms=300000")
             .set("http.body_timeout_ms=300000")
+            .set("ipc.write_timeout_ms=300000")
             .set("http.write_timeout_ms=300000")
             .set("websocket.write_timeout_ms=300000")
             .gateway();

@@ -57,6 +57,8 @@ pub struct Settings {
     pub header_timeout: Duration,
     /// From the end of a frame's header to the end of the frame; for raw JSON, of a whole document.
     pub body_timeout: Duration,
+    /// How long the peer may take nothing of what is written to it.
+    pub write_timeout: Duration,
     /// Whether a reply whose JSON says `"ok":false` is written as `RESPONSE_ERROR`.
     pub failed_as_error: bool,
 }
@@ -94,6 +96,7 @@ impl Frontend for UnixSocket {
             write_queue_bytes_max: settings.write_queue_bytes_max,
             header_timeout: settings.header_timeout,
             body_timeout: settings.body_timeout,
+            write_timeout: settings.write_timeout,
             failed_as_error: settings.failed_as_error,
             limits: Arc::new(Limits {
                 message_bytes_max: frame::FRAME_BYTES_MAX,

@@ -4,7 +4,8 @@
 //! Everything happens in one task and one poll: no task and no wait a request. The session stops *reading*
 //! when too much is in flight or unwritten, and that is its only brake; it never drops or cuts an answer.
 //! What ends it: the peer's end of input once all is answered, a broken message, a missed read deadline, a
-//! peer that vanished (then everything in flight is dropped at once), or a drain.
+//! peer that vanished or takes nothing of what is written (then everything in flight is dropped at once), or a
+//! drain.
 
 mod reading;
 
@@ -15,14 +16,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use contract::{Gate, Origin, Pipeline};
+use contract::{Frontend, Gate, Origin, Pipeline};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::{Sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use wire::conversation::Conversation;
 use wire::message::Limits;
 
+use crate::UnixSocket;
 use crate::buffers::BufferPool;
 use crate::exchange::Dialect;
 use crate::frame::Partial;
@@ -51,6 +53,7 @@ pub(crate) struct Bounds {
     pub(crate) write_queue_bytes_max: usize,
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
+    pub(crate) write_timeout: Duration,
     pub(crate) failed_as_error: bool,
     /// What a client is told of these, and how long its questions may take.
     pub(crate) limits: Arc<Limits>,
@@ -124,6 +127,8 @@ struct Session<P: Pipeline> {
     gathered: bool,
     partial: Partial,
     read_deadline: Option<Pin<Box<Sleep>>>,
+    /// Of something to be written.
+    write_due: Option<Pin<Box<Sleep>>>,
     watch: Option<Pin<Box<Sleep>>>,
 }
 
@@ -152,6 +157,7 @@ impl<P: Pipeline> Session<P> {
             gathered: false,
             partial: Partial::Nothing,
             read_deadline: None,
+            write_due: None,
             watch: None,
             conversation: None,
             origin,
@@ -176,7 +182,10 @@ impl<P: Pipeline> Session<P> {
             moved |= self.poll_pushes(context);
             match self.poll_write(context) {
                 Ok(wrote) => moved |= wrote,
-                Err(_) => return Poll::Ready(End::Vanished),
+                Err(error) => {
+                    tracing::debug!(door = UnixSocket::NAME, %error, "a peer vanished");
+                    return Poll::Ready(End::Vanished);
+                }
             }
             if !self.draining && self.leave.as_mut().poll(context).is_ready() {
                 self.begin_drain();
@@ -282,18 +291,24 @@ impl<P: Pipeline> Session<P> {
         }
     }
 
+    /// Writes what can be written; says whether anything was. A peer that takes nothing for too long is an error:
+    /// what waits for it is memory that others need.
     fn poll_write(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
         let mut moved = false;
         while !self.outbox.is_empty() {
             match self.outbox.write(&self.stream) {
                 Ok(written) => {
                     self.gate.meters.sent_bytes_total.add(written as u64);
+                    self.write_due = None;
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     match self.stream.poll_write_ready(context) {
                         Poll::Ready(ready) => ready?,
-                        Poll::Pending => break,
+                        Poll::Pending => {
+                            self.check_write(context)?;
+                            break;
+                        }
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -301,6 +316,16 @@ impl<P: Pipeline> Session<P> {
             }
         }
         Ok(moved)
+    }
+
+    /// Begins or checks the time within which something must be written.
+    fn check_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let timeout = self.bounds.write_timeout;
+        let due = self.write_due.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        if due.as_mut().poll(context).is_ready() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
+        }
+        Ok(())
     }
 
     /// Lets the peer read the last answer: closing over unread input would reset the connection under it.

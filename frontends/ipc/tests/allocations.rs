@@ -72,6 +72,7 @@ fn settings(path: PathBuf) -> Settings {
         write_queue_bytes_max: 1 << 20,
         header_timeout: Duration::from_secs(5),
         body_timeout: Duration::from_secs(5),
+        write_timeout: Duration::from_secs(5),
         failed_as_error: false,
     }
 }

@@ -56,6 +56,12 @@ const KEYS: &[Key] = &[
     )
     .default_to("30000"),
     Key::new(
+        "ipc.write_timeout_ms",
+        TIMEOUT_MS,
+        "How long a client may take nothing of what is written to it; then the connection is dropped.",
+    )
+    .default_to("30000"),
+    Key::new(
         "ipc.write_queue_bytes_max",
         int(64 * 1024, 1024 * MIB, "bytes"),
         "Replies waiting to be read by one peer; at this number reading from it stops.",
