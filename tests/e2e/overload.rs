@@ -106,6 +106,8 @@ fn connections_that_say_nothing_are_bounded_and_make_room_when_they_speak() {
     gateway.until("ipc_gateway_handshakes", 3.0);
     let answer = come_to_http(&gateway);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+    // Whose peer is known keeps nobody waiting, and is not kept out.
+    assert_eq!(echo(&mut gateway.json())["op"], "reply");
     assert_eq!(gateway.metrics().of("ipc_gateway_connections_shed_total{reason=\"handshakes\"}"), 1.0);
     // One says what it wants, and stays.
     silent[0].set_read_timeout(Some(PATIENCE)).unwrap();

@@ -91,6 +91,30 @@ async fn a_peer_that_takes_nothing_is_dropped_after_a_while() {
 }
 
 #[tokio::test]
+async fn a_peer_that_vanishes_while_it_is_not_read_from_is_noticed_too() {
+    let settings = [("websocket.in_flight_max", "4"), ("websocket.ping_interval_ms", "300000")];
+    let gateway = Running::start(&settings).await;
+    for is_reset in [false, true] {
+        let mut peer = gateway.peer().await;
+        // More than are heard.
+        for id in 0..6 {
+            let silent = json!({"op": "request", "id": id, "subject": "demo.silent", "timeout_ms": 30_000});
+            peer.say(&silent.to_string()).await;
+        }
+        gateway.until("in_flight", 4).await;
+        let began = std::time::Instant::now();
+        if is_reset {
+            peer.0.get_ref().set_zero_linger().unwrap();
+        }
+        drop(peer);
+        gateway.until("connections", 0).await;
+        gateway.until("in_flight", 0).await;
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(4), "{took:?}, reset: {is_reset}");
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_that_is_read_too_slowly_ends_alone_where_that_is_its_policy() {
     let gateway = Running::start(&[("websocket.write_timeout_ms", "300000")]).await;
     let mut slow = Peer::open_small(gateway.http, "ipc-gateway.v1+json").await;

@@ -89,12 +89,18 @@ impl<P> Gate<P> {
     /// Lets a new connection begin its handshake, or refuses it as `overloaded`: because memory is short, or too
     /// many are on their way in. Asked first of all, as it costs next to nothing.
     pub fn handshake(&self) -> Result<Handshake, Error> {
-        let refusal = |text| Error::new(Kind::Overloaded, text).with_retry_after(RETRY_AFTER);
+        self.check_memory()?;
+        self.admission.begin().ok_or_else(|| overloaded("too many new connections at once; try again later"))
+    }
+
+    /// Refuses a new connection as `overloaded` while memory is short. Instead of [`Gate::handshake`] where who is
+    /// there is known at once, or has said what it wants: strangers on their way in must not keep those out.
+    pub fn check_memory(&self) -> Result<(), Error> {
         if self.budget.is_pressed() {
             self.admission.note_pressed();
-            return Err(refusal("the gateway is short of memory; try again later"));
+            return Err(overloaded("the gateway is short of memory; try again later"));
         }
-        self.admission.begin().ok_or_else(|| refusal("too many new connections at once; try again later"))
+        Ok(())
     }
 
     /// Authenticates a peer and builds the origin of its requests.
@@ -110,6 +116,11 @@ impl<P> Gate<P> {
     pub fn deadline(&self, received: Instant, timeout: Option<Duration>) -> Instant {
         received + timeout.map_or(self.timeouts.max, |wish| wish.min(self.timeouts.max))
     }
+}
+
+/// Says to a connection that there is no room for it now.
+fn overloaded(text: &'static str) -> Error {
+    Error::new(Kind::Overloaded, text).with_retry_after(RETRY_AFTER)
 }
 
 impl<P> fmt::Debug for Gate<P> {
@@ -199,9 +210,11 @@ mod tests {
         assert_eq!(gate.deadline(now, Some(Duration::MAX)), now + Duration::from_secs(5));
         let first = gate.handshake().unwrap();
         assert_eq!(gate.handshake().unwrap_err().kind(), Kind::Overloaded);
+        gate.check_memory().unwrap();
         drop(first);
         let _charge = gate.budget.charge_always(1);
         assert_eq!(gate.handshake().unwrap_err().kind(), Kind::Overloaded);
-        assert_eq!((gate.admission.full_total(), gate.admission.pressed_total()), (1, 1));
+        assert_eq!(gate.check_memory().unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!((gate.admission.full_total(), gate.admission.pressed_total()), (1, 2));
     }
 }

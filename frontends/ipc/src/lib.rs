@@ -148,8 +148,8 @@ fn admit<P: Pipeline>(
     places: &Arc<Semaphore>,
     bounds: &Arc<Bounds>,
 ) {
-    // Who is there is known at once, so its handshake ends here.
-    if let Err(error) = gate.handshake() {
+    // Who is there is known at once: it has no handshake that could be waited for.
+    if let Err(error) = gate.check_memory() {
         return refuse(stream, gate, &error);
     }
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {

@@ -131,8 +131,8 @@ impl<P: Pipeline> WebSocketDoor<P> {
             let error = Error::new(Kind::Draining, "the gateway is stopping; connect again");
             return Err(error.with_retry_after(gate.drain.retry_after()).into());
         }
-        // Its head is here already, so its handshake ends here.
-        gate.handshake()?;
+        // Its head is here already: it is no longer one of those that have not said what they want.
+        gate.check_memory()?;
         let place = Arc::clone(&self.0.places).try_acquire_owned().map_err(|_| {
             Error::new(Kind::Overloaded, "too many connections; try again later")
                 .with_retry_after(RETRY_AFTER)

@@ -24,6 +24,8 @@ use crate::reader::{Found, Message, Reader};
 
 /// Bytes read at once, into the stack: an idle connection holds no buffer.
 const READ_BYTES: usize = 16 * 1024;
+/// How often a peer that is not being heard is looked at: nothing else would tell that it vanished.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// The bounds of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Socket<S> {
     message_due: Option<Pin<Box<Sleep>>>,
     /// Of something to be written.
     write_due: Option<Pin<Box<Sleep>>>,
+    /// Of the next look at a peer that is not heard.
+    watch: Option<Pin<Box<Sleep>>>,
     /// Of the end.
     close_due: Option<Pin<Box<Sleep>>>,
 }
@@ -106,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             keepalive: Box::pin(sleep(first)),
             message_due: None,
             write_due: None,
+            watch: None,
             close_due: None,
             stream,
             bounds,
@@ -251,6 +256,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.state = State::Deaf;
     }
 
+    /// Looks from time to time whether a peer that is not heard is still there.
+    fn poll_watch(&mut self, context: &mut Context<'_>, reading: bool) -> io::Result<()> {
+        if reading {
+            self.watch = None;
+            return Ok(());
+        }
+        loop {
+            let watch = self.watch.get_or_insert_with(|| Box::pin(sleep(WATCH_EVERY)));
+            if watch.as_mut().poll(context).is_pending() {
+                return Ok(());
+            }
+            self.watch = None;
+            self.read_ahead(context)?;
+        }
+    }
+
+    /// Reads what is kept until it may be heard, up to one read's worth in all: only reading tells, on any stream,
+    /// that the peer has gone.
+    fn read_ahead(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+        while self.rest.len() < READ_BYTES {
+            let mut buffer = ReadBuf::uninit(&mut space[self.rest.len()..]);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Poll::Ready(read) => read?,
+            }
+            if buffer.filled().is_empty() {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            self.meters.received_bytes_total.add(buffer.filled().len() as u64);
+            self.awaiting_pong = false;
+            self.rest.extend_from_slice(buffer.filled());
+        }
+        Ok(())
+    }
+
     /// Looks at the clocks; says whether anything happened. An error is a peer that is beyond being told.
     pub fn poll_clocks(&mut self, context: &mut Context<'_>, listener: &impl Listener) -> io::Result<bool> {
         if let Some(due) = &mut self.close_due
@@ -271,6 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             return Ok(false);
         }
         let reading = self.may_read(listener);
+        self.poll_watch(context, reading)?;
         if let Some(due) = &mut self.message_due
             && due.as_mut().poll(context).is_ready()
         {

@@ -63,7 +63,7 @@ const KEYS: &[Key] = &[
     Key::new(
         "limits.handshakes_max",
         int(1, 1_000_000, "connections"),
-        "Connections of all doors together that have not said yet what they want.",
+        "Connections of the HTTP and gRPC doors together that have not said yet what they want.",
     )
     .default_to("1024"),
     Key::new("limits.calls_max", int(1, 1_000_000, "requests"), "Requests in progress in all.")
