@@ -295,7 +295,7 @@ async fn it_is_over_in_time_and_holds_nothing_although_nobody_reads() {
         let mut scene = Scene::new(bounds);
         scene.bring("1", true);
         let mut stream = scene.stream().await;
-        tokio::time::sleep(after - Duration::from_millis(5)).await;
+        tokio::time::sleep(after.saturating_sub(Duration::from_millis(5))).await;
         assert_eq!((scene.told.words().len(), Arc::strong_count(&scene.held)), (0, 2));
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!((scene.told.words(), Arc::strong_count(&scene.held)), (vec!["timed_out"], 1));
@@ -314,9 +314,9 @@ async fn one_that_ended_holds_nothing_for_long_although_nobody_reads() {
         scene.bring("1", true);
         let mut stream = scene.stream().await;
         if lost {
-            scene.replies.lose()
+            scene.replies.lose();
         } else {
-            assert!(scene.bring("2", false))
+            assert!(scene.bring("2", false));
         }
         tokio::time::sleep(BOUNDS.gap + Duration::from_millis(5)).await;
         let (held, end) = if lost { (2, "unavailable unknown") } else { (1, "2") };
