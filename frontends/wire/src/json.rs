@@ -10,6 +10,7 @@ mod decode;
 mod encode;
 mod members;
 mod scanner;
+mod text;
 mod validate;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 pub use decode::{Decoded, decode, is_envelope};
 pub use encode::encode;
 pub use scanner::{Flaw, Resync, Scan, Scanner, blank};
+pub use text::Text;
 pub use validate::{JsonError, validate};
 
 /// The deepest nesting of arrays and objects: what `serde_json` takes, whose limit of 128 counts the innermost

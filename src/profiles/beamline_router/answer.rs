@@ -11,7 +11,6 @@ use bytes::Bytes;
 use contract::{Error, Failed, Reply};
 use serde_json::value::RawValue;
 
-use super::is_object;
 use super::members::{Answer, Fault};
 
 /// Unknown codes that are remembered, so that each is logged once.
@@ -52,13 +51,9 @@ pub fn decode(answer: Result<Reply, Error>) -> Result<Reply, Error> {
 }
 
 fn refusal(body: &Bytes) -> Option<Error> {
-    let whole: &RawValue = serde_json::from_slice(body).ok()?;
-    if !is_object(whole) {
-        return None;
-    }
-    let answer = Answer::read(whole).ok()?;
+    let answer = Answer::read(body).ok()?;
     answer.ok.filter(|ok| ok.get() == "false")?;
-    let fault = answer.error.and_then(|error| Fault::read(error).ok()).unwrap_or_default();
+    let fault = answer.error.and_then(|error| Fault::read(error.get().as_bytes()).ok()).unwrap_or_default();
     let code = fault.code.and_then(text).filter(|code| !code.is_empty());
     let code = code.unwrap_or_else(|| CODE_UNKNOWN.to_owned());
     let (http, grpc, counts) = statuses(&code).unwrap_or_else(|| {

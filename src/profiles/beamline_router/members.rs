@@ -2,12 +2,12 @@
 //!
 //! Visited by hand: of a key that repeats the last value counts, where derived code would refuse the whole body.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use contract::{Error, Kind};
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use wire::json::Text;
 
 macro_rules! members {
     ($(#[$doc:meta])* $name:ident { $($member:ident = $text:literal,)* }) => {
@@ -18,9 +18,9 @@ macro_rules! members {
         }
 
         impl<'a> $name<'a> {
-            /// Finds the members of an object; fails if it is none.
-            pub(super) fn read(object: &'a RawValue) -> Result<Self, Error> {
-                serde_json::from_str(object.get()).map_err(|error| {
+            /// Finds the members of an object, in one pass; fails if it is none.
+            pub(super) fn read(object: &'a [u8]) -> Result<Self, Error> {
+                serde_json::from_slice(object).map_err(|error| {
                     Error::new(Kind::Invalid, "the payload cannot be read as an object").with_cause(error)
                 })
             }
@@ -40,7 +40,7 @@ macro_rules! members {
             }
 
             fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self, A::Error> {
-                while let Some(Key(key)) = map.next_key()? {
+                while let Some(Text(key)) = map.next_key()? {
                     match &*key {
                         $($text => self.$member = Some(map.next_value()?),)*
                         _ => {
@@ -103,32 +103,5 @@ members! {
     Fault {
         code = "code",
         message = "message",
-    }
-}
-
-/// A key, borrowed unless it was written with escapes.
-pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
-
-impl<'a> Deserialize<'a> for Key<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl<'a> Visitor<'a> for Text {
-            type Value = Key<'a>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E: de::Error>(self, text: &'a str) -> Result<Key<'a>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Key<'a>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
     }
 }
