@@ -120,6 +120,14 @@ impl Broker {
         started.expect("the gateway starts")
     }
 
+    /// Closes what the gateway has of it, as if it were gone for good.
+    pub async fn close(&self) {
+        match self {
+            Self::Embedded(backend) => backend.close().await,
+            Self::Nats(backend, _) => backend.close().await,
+        }
+    }
+
     /// Requests that wait for an answer now, as the backend says.
     pub fn waiting(&self) -> u64 {
         let (readings, name) = match self {

@@ -42,7 +42,7 @@ const NEVER_ANSWERED: &[&str] = &["location", "set-cookie", "vary"];
 
 /// Which metadata of a call is handed on.
 pub(crate) fn request_names(list: &[String]) -> HeaderNames {
-    HeaderNames::new(list, &[NEVER, NEVER_ASKED], NEVER_PREFIXES)
+    HeaderNames::new(list, &[NEVER, NEVER_ASKED], NEVER_PREFIXES).with_those_of_rules()
 }
 
 /// Which headers of a responder come back as metadata.

@@ -38,7 +38,7 @@ pub(crate) struct HeaderNames(wire::names::HeaderNames);
 impl HeaderNames {
     /// Of requests.
     pub(crate) fn of_requests(list: &[String]) -> Self {
-        Self(wire::names::HeaderNames::new(list, &[NEVER, NEVER_ASKED], &[]))
+        Self(wire::names::HeaderNames::new(list, &[NEVER, NEVER_ASKED], &[]).with_those_of_rules())
     }
 
     /// Of answers.

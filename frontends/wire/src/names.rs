@@ -10,6 +10,9 @@ use contract::Headers;
 /// The one header of the gateway's own that is shown: that it is the demo that answers.
 const DEMO: &str = "ipc-gateway-demo";
 
+/// What names a request that may be done once only (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 /// Which names pass in one direction.
 #[derive(Clone, Debug)]
 pub struct HeaderNames {
@@ -32,6 +35,14 @@ impl HeaderNames {
         let (prefixes, exact): (Vec<_>, Vec<_>) = lower.partition(|name| name.ends_with('*'));
         let prefixes: Vec<_> = prefixes.iter().map(|name| name.trim_end_matches('*').to_owned()).collect();
         Self { any: prefixes.iter().any(String::is_empty), exact, prefixes, never, never_prefixes }
+    }
+
+    /// And what the gateway's own rules read, whatever the list says: a key that a list keeps out would be a request
+    /// done twice, in silence.
+    #[must_use]
+    pub fn with_those_of_rules(mut self) -> Self {
+        self.exact.push(IDEMPOTENCY_KEY.to_owned());
+        self
     }
 
     /// Whether a client's header of this name, in lower case, is handed on.
@@ -73,6 +84,9 @@ mod tests {
         let list = ["X-*", "etag", "host", "ipc-gateway-tenant"].map(str::to_owned);
         let names = HeaderNames::new(&list, &[&["host"]], &["x-internal-"]);
         assert!(names.takes("x-request-id") && names.takes("etag"));
+        assert!(
+            !names.takes("idempotency-key") && names.clone().with_those_of_rules().takes("idempotency-key")
+        );
         for never in
             ["host", "x-internal-a", "ipc-gateway-tenant", "other", "nats-msg-id", "ipc-gateway-demo"]
         {

@@ -122,7 +122,8 @@ const KEYS: &[Key] = &[
         "grpc.request_headers",
         Kind::List(&Kind::Header),
         "Metadata handed on as headers, as far as the route's own list lets it pass: names, beginnings such as \
-         x-*, or *. Credentials, binary metadata and what belongs to the connection never are.",
+         x-*, or *. Credentials, binary metadata and what belongs to the connection never are; idempotency-key \
+         always is, for the gateway reads it.",
     )
     .default_to("idempotency-key,x-request-id,x-correlation-id"),
     Key::new(

@@ -91,7 +91,8 @@ const KEYS: &[Key] = &[
         "http.request_headers",
         Kind::List(&Kind::Header),
         "Request headers handed on, as far as the route's own list lets them pass: names, beginnings such as \
-         x-*, or *. Credentials and what belongs to the connection never are.",
+         x-*, or *. Credentials and what belongs to the connection never are; Idempotency-Key always is, for the \
+         gateway reads it.",
     )
     .default_to("content-type,content-encoding,idempotency-key,x-request-id,x-correlation-id"),
     Key::new(

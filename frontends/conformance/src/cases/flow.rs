@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::{Kind, Outcome};
 use ipc_gateway::client::{Line, Say, What};
 
 use crate::broker::Answer;
-use crate::ground::{Fault, Ground, accepted, ask, check, delivery, reply};
+use crate::ground::{Fault, Ground, accepted, ask, check, delivery, failed, reply};
 
 /// Questions of the pipelining cases.
 const QUESTIONS: u64 = 1000;
@@ -95,17 +96,35 @@ pub(super) async fn deliveries(ground: &mut Ground) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(super) async fn slow_reader(ground: &mut Ground) -> Result<(), Fault> {
-    // Far more than what sockets between the two hold, and the queue of four keeps.
+/// Far more than what sockets between the two hold, and a queue of four keeps.
+const COUNT: u64 = 400;
+
+/// Publishes to a listener that does not read meanwhile.
+async fn flood(ground: &Ground) {
     const LARGE: usize = 128 * 1024;
-    const COUNT: u64 = 400;
-    let mut line = ground.subscribed().await?;
     let large: Bytes = format!(r#""{}""#, "x".repeat(LARGE)).into();
     for _ in 0..COUNT {
         ground.broker.publish(&ground.subject, large.clone()).await;
         // The hub gets its turn: what is lost is lost at this listener's queue, not before it.
         tokio::task::yield_now().await;
     }
+}
+
+pub(super) async fn slow_reader_cut_off(ground: &mut Ground) -> Result<(), Fault> {
+    let mut line = ground.subscribed().await?;
+    flood(ground).await;
+    for _ in 0..COUNT {
+        match line.heard().await.map_err(|lost| lost.to_string())?.what {
+            What::Delivery { .. } => {}
+            end => return failed(end, Kind::SlowConsumer, Outcome::Done).map(drop),
+        }
+    }
+    Err("the stream goes on".to_owned())
+}
+
+pub(super) async fn slow_reader(ground: &mut Ground) -> Result<(), Fault> {
+    let mut line = ground.subscribed().await?;
+    flood(ground).await;
     let (mut delivered, mut lost, mut gaps) = (0, 0, 0);
     while delivered + lost < COUNT {
         match line.heard().await.map_err(|lost| lost.to_string())?.what {

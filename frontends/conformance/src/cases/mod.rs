@@ -58,6 +58,10 @@ cases! {
     "denied" refusals::denied { "routes.case.allow" = "uid:4294967294" };
     "operation not offered" refusals::not_offered { "routes.case.operations" = "publish" };
     "too large" refusals::too_large { "routes.case.payload_bytes_max" = "1024" };
+    "too small" refusals::too_small { "routes.case.payload_bytes_min" = "1024" };
+    "unsupported" refusals::unsupported { "routes.case.refuse" = "there is no such service any more" };
+    "conflict" refusals::conflict { "routes.case.idempotency" = "true" };
+    "unavailable" refusals::unavailable;
     "rate limited" refusals::rate_limited {
         "routes.case.rate_per_second" = "1", "routes.case.rate_burst" = "1"
     };
@@ -74,6 +78,9 @@ cases! {
     "order of publishes" flow::publishes;
     "order of deliveries" flow::deliveries;
     "slow reader told" flow::slow_reader { "routes.case.queue_messages_max" = "4" };
+    "slow reader cut off" flow::slow_reader_cut_off {
+        "routes.case.queue_messages_max" = "4", "routes.case.queue_policy" = "disconnect"
+    };
     // Answers of many messages.
     "streamed reply" streamed::whole { "routes.case.replies_max" = "1000" };
     "streamed reply cut off" streamed::cut_off { "routes.case.replies_max" = "3" };

@@ -51,6 +51,43 @@ pub(super) async fn too_large(ground: &mut Ground) -> Result<(), Fault> {
     refused(ground, say, Kind::TooLarge).await
 }
 
+pub(super) async fn too_small(ground: &mut Ground) -> Result<(), Fault> {
+    let say = Say::Request(ground.call(PAYLOAD));
+    refused(ground, say, Kind::Invalid).await
+}
+
+pub(super) async fn unsupported(ground: &mut Ground) -> Result<(), Fault> {
+    let say = ground.question(PAYLOAD);
+    refused(ground, say, Kind::Unsupported).await
+}
+
+/// A key that was used for something else.
+pub(super) async fn conflict(ground: &mut Ground) -> Result<(), Fault> {
+    let mut ear = ground.echo().await;
+    let mut line = ground.line().await?;
+    let keyed = |ground: &Ground, payload: &'static [u8]| {
+        let mut call = ground.call(payload);
+        call.headers.append("Idempotency-Key", "one").map_err(|error| error.to_string())?;
+        Ok::<_, Fault>(Say::Request(call))
+    };
+    let (first, other) = (keyed(ground, PAYLOAD)?, keyed(ground, br#"{"task":"another"}"#)?);
+    reply(ask(&mut line, 1, &first).await?)?;
+    failed(ask(&mut line, 2, &other).await?, Kind::Conflict, Outcome::NotSent)?;
+    // The same again is answered with what there is.
+    let (_, back) = reply(ask(&mut line, 3, &first).await?)?;
+    check(back == PAYLOAD, || format!("{} other bytes came back", back.len()))?;
+    ear.hear().await.ok_or("the responder ended")?;
+    ground.broker.publish(&ground.subject, Bytes::from_static(b"mark")).await;
+    let seen = ear.hear().await.ok_or("the responder ended")?;
+    check(seen.payload == "mark", || "more than one was sent".to_owned())
+}
+
+pub(super) async fn unavailable(ground: &mut Ground) -> Result<(), Fault> {
+    let mut line = ground.line().await?;
+    ground.broker.close().await;
+    failed(ask(&mut line, 1, &ground.question(PAYLOAD)).await?, Kind::Unavailable, Outcome::NotSent).map(drop)
+}
+
 pub(super) async fn rate_limited(ground: &mut Ground) -> Result<(), Fault> {
     let _ear = ground.echo().await;
     let mut line = ground.line().await?;
