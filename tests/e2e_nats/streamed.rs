@@ -332,6 +332,29 @@ fn a_connection_has_no_more_answers_open_than_it_may_have_streams() {
     let request = asker.ask_as(4, &mut requests);
     requests.part(&request, "only", false);
     assert!(matches!(asker.heard(), (Some(4), What::Reply { more: false, .. })));
+    // The one that is open would hold up a gateway that stops.
+    drop(asker);
+    gateway.stop();
+}
+
+#[test]
+fn of_those_in_flight_together_no_more_become_streams_than_may_be_open() {
+    let server = NatsServer::start("");
+    let outside = Outside::of(&server);
+    let (mut requests, mut cancels) = (outside.listen(REPORT), outside.listen(CANCEL));
+    let gateway = gateway(&server, &["ipc.streams_max=2"]);
+    let mut asker = Asker::by(Via::Unix, &gateway);
+    let waiting: Vec<_> = (1..=3).map(|id| asker.ask_as(id, &mut requests)).collect();
+    for (id, request) in (1..=2).zip(&waiting) {
+        requests.part(request, "1", true);
+        assert!(matches!(asker.heard(), (Some(heard), What::Reply { more: true, .. }) if heard == id));
+    }
+    requests.part(&waiting[2], "1", true);
+    let (Some(3), What::Failed(failure)) = asker.heard() else { panic!("a refusal was expected") };
+    assert_eq!((failure.kind.code(), failure.outcome.code()), ("overloaded", "unknown"));
+    assert_eq!(told(&mut cancels, &waiting[2]), "cancelled");
+    // The two that are open would hold up a gateway that stops.
+    drop(asker);
     gateway.stop();
 }
 

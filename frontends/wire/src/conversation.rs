@@ -22,6 +22,9 @@ use crate::inflight::{InFlight, Panicked, Started};
 use crate::message::{Id, Inbound, Limits, Outbound, Question};
 use crate::streams::{Streams, Yielded};
 
+/// Why a request is refused that could become one stream too many.
+const TOO_MANY_ANSWERS: &str = "this connection is at its limit of answers that are streams";
+
 /// The questions in flight and the subscriptions of one connection.
 #[derive(Debug)]
 pub struct Conversation<P: Pipeline> {
@@ -135,13 +138,10 @@ impl<P: Pipeline> Conversation<P> {
                 self.ask(id, What::Publish, target, question, received, charge, tell);
             }
             Inbound::Request { id, subject, question } => {
-                // Any of them may become a stream, and those in flight are bounded already.
+                // Any of them may become a stream: better told before it is sent than afterwards.
                 if self.answering >= self.limits.streams_max {
-                    let text = "this connection is at its limit of answers that are streams";
-                    return tell(Outbound::Error {
-                        id: Some(&id),
-                        error: &Error::new(Kind::Overloaded, text),
-                    });
+                    let error = Error::new(Kind::Overloaded, TOO_MANY_ANSWERS);
+                    return tell(Outbound::Error { id: Some(&id), error: &error });
                 }
                 let target = Target::Request(subject);
                 self.ask(Some(id), What::Request, target, question, received, charge, tell);
@@ -297,6 +297,11 @@ impl<P: Pipeline> Conversation<P> {
         match outcome {
             Ok(Reply::Stream(_)) if self.draining.is_some() && what == What::Subscribe => {
                 let error = draining(self.draining.unwrap_or_default());
+                tell(Outbound::Error { id: Some(&id), error: &error });
+            }
+            // Looked at again: several that were in flight together may all have become streams.
+            Ok(Reply::Stream(_)) if what == What::Request && self.answering >= self.limits.streams_max => {
+                let error = Error::new(Kind::Overloaded, TOO_MANY_ANSWERS).with_outcome(Outcome::Unknown);
                 tell(Outbound::Error { id: Some(&id), error: &error });
             }
             Ok(Reply::Stream(deliveries)) => {
