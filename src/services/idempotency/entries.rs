@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use contract::{Counter, Error, Gauge, Kind, Reply};
+use contract::{Counter, Gauge};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::end::End;
+use super::flight::Flight;
 use super::key::Digest;
 use super::shared::Shared;
 
@@ -173,11 +174,11 @@ impl Entries {
         }
         let (told, ending) = watch::channel(None);
         table.by_key.insert(key, Entry { fingerprint, state: State::Running(ending) });
-        Begin::First(Flight { entries: Arc::clone(self), key, window, told, landed: false })
+        Begin::First(Flight::new(Arc::clone(self), key, window, told))
     }
 
     /// Ends an execution: keeps its end until then, or forgets the key.
-    fn land(&self, key: Digest, end: &Arc<End>, keep_until: Option<Instant>) {
+    pub(super) fn land(&self, key: Digest, end: &Arc<End>, keep_until: Option<Instant>) {
         let Bounds { bytes_max, .. } = self.bounds();
         let mut table = self.lock();
         let Some(keep_until) = keep_until else {
@@ -192,6 +193,16 @@ impl Entries {
         while table.bytes > bytes_max && table.ages.len() > 1 && table.forget_oldest() {
             self.meters.evicted.increment();
         }
+    }
+
+    /// Forgets a key of what is being executed if that holds, during which nobody finds it; says whether it did.
+    pub(super) fn forget_if(&self, key: Digest, holds: impl FnOnce() -> bool) -> bool {
+        let mut table = self.lock();
+        let forgets = holds();
+        if forgets {
+            table.by_key.remove(&key);
+        }
+        forgets
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -227,86 +238,9 @@ impl Table {
     }
 }
 
-/// An execution. Every way out of it ends its entry: also a panic, of which nobody knows what it has done.
-#[derive(Debug)]
-pub(super) struct Flight {
-    entries: Arc<Entries>,
-    key: Digest,
-    window: Duration,
-    told: watch::Sender<Option<Arc<End>>>,
-    landed: bool,
-}
-
-impl Flight {
-    pub(super) fn key(&self) -> Digest {
-        self.key
-    }
-
-    pub(super) fn window(&self) -> Duration {
-        self.window
-    }
-
-    /// What is counted for all.
-    pub(super) fn entries(&self) -> Arc<Entries> {
-        Arc::clone(&self.entries)
-    }
-
-    /// It is executed now.
-    pub(super) fn executes(&self) {
-        self.entries.meters.executed.increment();
-    }
-
-    /// Ends it: keeps its end if something happened or may have, else forgets the key.
-    pub(super) fn end(self, end: End) {
-        let window = self.window;
-        self.end_for(end, window);
-    }
-
-    /// As [`Self::end`], and keeps it for so long.
-    pub(super) fn end_for(mut self, end: End, window: Duration) {
-        let keep_until = end.counts().then(|| Instant::now() + window);
-        self.land(end, keep_until);
-    }
-
-    /// Forgets it, if no twin waits for it: then it must not be ended any more.
-    pub(super) fn is_abandoned(&mut self) -> bool {
-        let entries = Arc::clone(&self.entries);
-        let mut table = entries.lock();
-        // The table has a receiver of its own; and nobody gets another while it is locked.
-        if !self.landed && self.told.receiver_count() <= 1 {
-            self.landed = true;
-            table.by_key.remove(&self.key);
-        }
-        self.landed
-    }
-
-    /// Ends it before it was executed here, and tells so to whoever waits: whoever comes next is the first.
-    pub(super) fn refuse(mut self, error: Error) -> Result<Reply, Error> {
-        let outcome = Err(error);
-        self.land(End::of(&outcome), None);
-        outcome
-    }
-
-    fn land(&mut self, end: End, keep_until: Option<Instant>) {
-        self.landed = true;
-        let end = Arc::new(end);
-        self.entries.land(self.key, &end, keep_until);
-        self.told.send_replace(Some(end));
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        if !self.landed {
-            let error = Error::new(Kind::Internal, "the request with this idempotency key was broken off");
-            self.land(End::of(&Err(error)), Some(Instant::now() + self.window));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use contract::{Message, Outcome};
+    use contract::{Error, Kind, Message, Outcome, Reply};
     use proptest::prelude::*;
 
     use super::super::end::ENTRY_BYTES;

@@ -20,6 +20,7 @@
 mod bucket;
 mod end;
 mod entries;
+mod flight;
 mod key;
 mod record;
 mod running;
@@ -45,8 +46,9 @@ use tracing::Instrument as _;
 
 pub use self::bucket::{Bucket, Put, Stored, Trouble, Work};
 pub use self::end::{End, Failure};
-use self::entries::{Begin, Ending, Flight};
+use self::entries::{Begin, Ending};
 pub use self::entries::{Bounds, Entries, Meters};
+use self::flight::Flight;
 pub use self::key::{Digest, HEADER, KEY_BYTES_MAX};
 use self::running::{Asker, Running};
 use self::shared::{Claim, Found};
