@@ -2,6 +2,7 @@
 //! stops.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -26,7 +27,9 @@ use tower_service::Service;
 use crate::problem::Refused;
 use crate::pulse::{Answering, Pulse, Watched};
 use crate::{Door, Settings, guard};
+use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
+use wire::departure::{Departure, Shared};
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
@@ -36,14 +39,10 @@ const LAST_ANSWER: Duration = Duration::from_millis(500);
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// Tells when it leaves.
+    pub departure: Departure,
     /// Its place under the cap, until the last clone is dropped.
     _place: Arc<Place>,
-}
-
-impl Peer {
-    pub(crate) fn new(address: SocketAddr, place: Place) -> Self {
-        Self { address, _place: Arc::new(place) }
-    }
 }
 
 /// The bounds of one connection.
@@ -88,13 +87,18 @@ impl<P: Pipeline> Serving<P> {
         self,
         stream: TcpStream,
         origin: Arc<Origin>,
-        peer: Peer,
+        (address, place): (SocketAddr, Place),
         handshake: Handshake,
     ) {
         let Self { door, router, bounds } = self;
         let (pulse, drain, meters) = (Pulse::new(), door.gate.drain.clone(), Arc::clone(&door.gate.meters));
+        let (stream, turn) = (Shared::new(stream), Turn::default());
+        let departure = stream.departure();
+        let mut attendant = Attendant::new(turn.clone(), &departure);
+        let peer = Peer { address, departure, _place: Arc::new(place) };
         let watched = Watched::new(
             stream,
+            turn,
             pulse.clone(),
             Arc::clone(&meters),
             bounds.header_timeout,
@@ -129,24 +133,31 @@ impl<P: Pipeline> Serving<P> {
             .serve_connection(TokioIo::new(watched), service)
             .with_upgrades();
         let mut connection = pin!(connection);
+        let mut attended = |context: &mut Context<'_>, connection: Pin<&mut _>| {
+            attendant.poll(context, connection, || pulse.is_answering())
+        };
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = poll_fn(|context| attended(context, connection.as_mut())) => ended,
             () = drain.leave() => {
                 connection.as_mut().graceful_shutdown();
                 loop {
-                    match tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await {
+                    match tokio::time::timeout(LAST_ANSWER, poll_fn(|context| attended(context, connection.as_mut()))).await {
                         Ok(ended) => break ended,
                         Err(_) if pulse.is_busy() => {}
-                        Err(_) => break Ok(()),
+                        Err(_) => break Some(Ok(())),
                     }
                 }
             }
         };
-        if let Err(error) = ended {
-            if error.is_parse() {
-                meters.protocol_errors_total.increment();
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                if error.is_parse() {
+                    meters.protocol_errors_total.increment();
+                }
+                tracing::debug!(door = "http", %error, "a connection ended badly");
             }
-            tracing::debug!(door = "http", %error, "a connection ended badly");
+            None => tracing::debug!(door = "http", "a peer vanished"),
         }
     }
 }

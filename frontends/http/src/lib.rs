@@ -261,8 +261,7 @@ fn admit<P: Pipeline>(
     gate.meters.connections_total.increment();
     // Answers are written whole: nothing is gained by waiting for more. A failure only costs time.
     let _ = stream.set_nodelay(true);
-    let peer = Peer::new(address, place);
-    gate.drain.track(serving.clone().serve(stream, origin, peer, handshake));
+    gate.drain.track(serving.clone().serve(stream, origin, (address, place), handshake));
 }
 
 /// Says why a connection is not let in, before a byte of it is read. One attempt without waiting: an empty

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use contract::DoorMeters;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use wire::attendant::Turn;
+use wire::departure::Shared as Stream;
 
 /// Where a connection is between requests; shared by its transport and whoever answers.
 #[derive(Clone, Debug)]
@@ -53,9 +54,14 @@ impl Pulse {
         self.0.phase.store(UPGRADED, Ordering::Relaxed);
     }
 
+    /// Whether a request is being answered.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.phase() == BUSY
+    }
+
     /// Whether a request is being answered, or an answer written.
     pub(crate) fn is_busy(&self) -> bool {
-        self.phase() == BUSY || self.0.writing.load(Ordering::Relaxed)
+        self.is_answering() || self.0.writing.load(Ordering::Relaxed)
     }
 
     fn phase(&self) -> u8 {
@@ -77,7 +83,8 @@ impl Drop for Answering {
 /// A TCP stream with a pulse.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    stream: TcpStream,
+    stream: Stream,
+    turn: Turn,
     pulse: Pulse,
     meters: Arc<DoorMeters>,
     header_timeout: Duration,
@@ -91,14 +98,15 @@ pub(crate) struct Watched {
 impl Watched {
     /// Watches `stream`; the time for its first head begins now.
     pub(crate) fn new(
-        stream: TcpStream,
+        stream: Stream,
+        turn: Turn,
         pulse: Pulse,
         meters: Arc<DoorMeters>,
         header_timeout: Duration,
         write_timeout: Duration,
     ) -> Self {
         let head_due = Some(Box::pin(sleep(header_timeout)));
-        Self { stream, pulse, meters, header_timeout, write_timeout, head_due, write_due: None }
+        Self { stream, turn, pulse, meters, header_timeout, write_timeout, head_due, write_due: None }
     }
 
     /// Begins or checks the time for a head; `read` is whether bytes have just come.
@@ -155,6 +163,7 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.turn.asked(&polled);
         let bytes = buffer.filled().len() - before;
         self.meters.received_bytes_total.add(bytes as u64);
         // Also when bytes came: a byte at a time must not win more.

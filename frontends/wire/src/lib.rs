@@ -10,6 +10,8 @@
 //! | [`sink`] | where encoders write |
 //! | [`conversation`] | what a connection of such messages does, whatever carries it |
 //! | [`socket`] | the file of a Unix socket |
+//! | [`departure`] | a socket that tells when its peer leaves, also while nobody reads |
+//! | [`attendant`] | a connection that is cut then |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
 //! | [`caps`] | how many connections there may be, in all and from one address |
@@ -17,10 +19,12 @@
 //! | [`names`] | which headers pass between HTTP and messages |
 //! | [`site`] | which names and which web pages are answered over HTTP |
 
+pub mod attendant;
 pub mod binary;
 pub mod caps;
 pub mod charged;
 pub mod conversation;
+pub mod departure;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
