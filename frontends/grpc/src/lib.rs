@@ -6,8 +6,8 @@
 //!
 //! # Layout
 //!
-//! [`proto`] is made from `proto/gateway/v1`, but for the messages of [`shared`]; `connection` is one connection over
-//! `watched`, which counts `frames`, with `taking` for what its client does not take; `answer` is what every call passes; `service` holds the methods, with `calls` for
+//! [`proto`] is made from `proto/gateway/v1`, but for the messages of [`shared`]; `connection` is one connection with its
+//! `pulse`, which counts `frames`, and `taking` for what its client does not take; `answer` is what every call passes; `service` holds the methods, with `calls` for
 //! the pipeline, `events` and `session` for what is a stream; `asking` and `status` are the ways in and out;
 //! `arrived` counts memory; `health` tells the readiness; [`client`] is a session seen from the other end.
 
@@ -21,12 +21,12 @@ mod events;
 mod frames;
 mod health;
 pub mod proto;
+mod pulse;
 mod service;
 mod session;
 pub mod shared;
 mod status;
 mod taking;
-mod watched;
 
 use std::fmt;
 use std::io;
@@ -39,12 +39,12 @@ use contract::{
     Address, BindError, Error, Frontend, Gate, Handshake, Kind, Origin, Pipeline, Presented, ServeError,
     UnixPeer,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 use wire::caps::{Place, Places};
+use wire::departure::Socket;
 use wire::message::Limits;
 use wire::names::HeaderNames;
 use wire::site::Site;
@@ -322,13 +322,7 @@ impl<P: Pipeline> Entrance<P> {
             .ok()
     }
 
-    fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        origin: Arc<Origin>,
-        place: Place,
-        handshake: Handshake,
-    ) {
+    fn serve(&self, stream: impl Socket, origin: Arc<Origin>, place: Place, handshake: Handshake) {
         self.gate.meters.connections_total.increment();
         self.gate.drain.track(self.serving.clone().serve(stream, origin, place, handshake));
     }

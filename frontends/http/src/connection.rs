@@ -25,11 +25,12 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::problem::Refused;
-use crate::pulse::{Answering, Pulse, Watched};
+use crate::pulse::{Answering, Heads, Pulse};
 use crate::{Door, Settings, guard};
 use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
 use wire::departure::{Departure, Shared};
+use wire::watched::Watched;
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
@@ -96,14 +97,8 @@ impl<P: Pipeline> Serving<P> {
         let departure = stream.departure();
         let mut attendant = Attendant::new(turn.clone(), &departure);
         let peer = Peer { address, departure, _place: Arc::new(place) };
-        let watched = Watched::new(
-            stream,
-            turn,
-            pulse.clone(),
-            Arc::clone(&meters),
-            bounds.header_timeout,
-            bounds.write_timeout,
-        );
+        let heads = Heads::new(pulse.clone(), bounds.header_timeout);
+        let watched = Watched::new(stream, heads, turn, Arc::clone(&meters), bounds.write_timeout);
         let (beat, stopping) = (pulse.clone(), drain.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Its first head is whole.

@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //!
-//! `connection` is one connection, over `pulse`, which counts its bytes and watches its time; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
+//! `connection` is one connection, whose heads `pulse` times; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
 //! `asking` turns a request into the contract's, with `names` deciding which headers pass and `body` reading
 //! what it carries; `answer`, `events` and `problem` are the ways back, with `payload` for bytes within
 //! JSON; `rest` is all that is configured instead of built in.

@@ -12,6 +12,7 @@
 //! | [`socket`] | the file of a Unix socket |
 //! | [`departure`] | a socket that tells when its peer leaves, also while nobody reads |
 //! | [`attendant`] | a connection that is cut then |
+//! | [`watched`] | the transport under a connection: its bytes counted, its times kept |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
 //! | [`caps`] | how many connections there may be, in all and from one address |
@@ -37,6 +38,7 @@ pub mod sink;
 pub mod site;
 pub mod socket;
 pub mod streams;
+pub mod watched;
 
 pub use conversation::Conversation;
 pub use inflight::{InFlight, Started};
