@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use contract::{Handshake, Origin, Pipeline};
+use contract::{Error, Handshake, Origin, Pipeline};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,6 +21,8 @@ use tokio::time::Instant;
 use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
 use wire::departure::{Shared, Socket};
+use wire::entrance::{Guest, Host};
+use wire::listener::Listener;
 use wire::watched::Watched;
 
 use crate::answer::Answers;
@@ -113,15 +115,32 @@ impl<P> Clone for Serving<P> {
     }
 }
 
+impl<P, L> Host<L> for Serving<P>
+where
+    P: Pipeline,
+    L: Listener<Stream: Socket, From: 'static>,
+{
+    const NAME: &'static str = crate::NAME;
+    type Entry = Handshake;
+
+    fn serve(
+        &self,
+        stream: L::Stream,
+        guest: Guest<L::From, Handshake>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let Guest { origin, place, entry, .. } = guest;
+        self.clone().converse(stream, origin, place, entry)
+    }
+
+    /// Before its hello there is no way to say more than the end.
+    fn refusal(&self, _: &Error) -> Vec<u8> {
+        Vec::new()
+    }
+}
+
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve(
-        self,
-        stream: impl Socket,
-        origin: Arc<Origin>,
-        _place: Place,
-        handshake: Handshake,
-    ) {
+    async fn converse(self, stream: impl Socket, origin: Arc<Origin>, _place: Place, handshake: Handshake) {
         let Self { door, answers, bounds } = self;
         let (pulse, drain, meters) =
             (Pulse::default(), door.gate.drain.clone(), Arc::clone(&door.gate.meters));

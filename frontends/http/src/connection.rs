@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
-use contract::{Error, Handshake, Kind, Origin, Pipeline, TraceContext};
+use contract::{Error, Frontend, Handshake, Kind, Pipeline, TraceContext};
 use futures_util::FutureExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -21,15 +21,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
 use crate::problem::Refused;
 use crate::pulse::{Answering, Heads, Pulse};
-use crate::{Door, Settings, guard};
+use crate::{Door, HttpDoor, NoMount, Settings, guard, problem};
 use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
 use wire::departure::{Departure, Shared};
+use wire::entrance::{Guest, Host};
 use wire::watched::Watched;
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
@@ -82,15 +83,27 @@ impl<P> Clone for Serving<P> {
     }
 }
 
+impl<P: Pipeline> Host<TcpListener> for Serving<P> {
+    const NAME: &'static str = HttpDoor::<NoMount>::NAME;
+    type Entry = Handshake;
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        guest: Guest<SocketAddr, Handshake>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.clone().converse(stream, guest)
+    }
+
+    fn refusal(&self, error: &Error) -> Vec<u8> {
+        problem::before_any_request(error)
+    }
+}
+
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve(
-        self,
-        stream: TcpStream,
-        origin: Arc<Origin>,
-        (address, place): (SocketAddr, Place),
-        handshake: Handshake,
-    ) {
+    async fn converse(self, stream: TcpStream, guest: Guest<SocketAddr, Handshake>) {
+        let Guest { origin, from: address, place, entry: handshake } = guest;
         let Self { door, router, bounds } = self;
         let (pulse, drain, meters) = (Pulse::new(), door.gate.drain.clone(), Arc::clone(&door.gate.meters));
         let (stream, turn) = (Shared::new(stream), Turn::default());

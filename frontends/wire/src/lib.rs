@@ -1,4 +1,4 @@
-//! What two doors share: messages with correlation ids, in a binary and a JSON form, and the guard against
+//! What several doors share: messages with correlation ids, in a binary and a JSON form, and the guard against
 //! web pages of other sites.
 //!
 //! | module | holds |
@@ -15,6 +15,8 @@
 //! | [`watched`] | the transport under a connection: its bytes counted, its times kept |
 //! | [`streams`] | its open streams |
 //! | [`inflight`] | its requests in flight: a bounded set polled inside one task |
+//! | [`listener`] | where connections come from, over TCP and Unix sockets |
+//! | [`entrance`] | the loop that accepts, and who is let in |
 //! | [`caps`] | how many connections there may be, in all and from one address |
 //! | [`charged`] | bytes on their way out, counted until they are gone |
 //! | [`names`] | which headers pass between HTTP and messages |
@@ -26,11 +28,13 @@ pub mod caps;
 pub mod charged;
 pub mod conversation;
 pub mod departure;
+pub mod entrance;
 pub mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod inflight;
 pub mod json;
+pub mod listener;
 pub mod message;
 pub mod names;
 mod parts;
