@@ -15,6 +15,8 @@ mod program;
 mod bench;
 #[path = "e2e_cli/questions.rs"]
 mod questions;
+#[path = "e2e_cli/soak.rs"]
+mod soak;
 #[path = "e2e_cli/status.rs"]
 mod status;
 #[path = "e2e_cli/subscriptions.rs"]
