@@ -13,8 +13,12 @@ mod program;
 
 #[path = "e2e_cli/bench.rs"]
 mod bench;
+#[path = "e2e_cli/deploy.rs"]
+mod deploy;
 #[path = "e2e_cli/questions.rs"]
 mod questions;
+#[path = "e2e_cli/soak.rs"]
+mod soak;
 #[path = "e2e_cli/status.rs"]
 mod status;
 #[path = "e2e_cli/subscriptions.rs"]

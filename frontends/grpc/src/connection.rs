@@ -32,9 +32,6 @@ use crate::{Door, Settings};
 
 /// What a connection without a call gets to take its last answer, once it is to end.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
-/// Bytes that a client may send ahead on a stream, and on all streams of a connection together, before they are
-/// taken: what a connection costs at most beside the messages that are being put together.
-const WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of the largest frame, the least that HTTP/2 allows (RFC 9113, section 6.5.2).
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of one stream that hyper holds until the client takes them.
@@ -57,6 +54,7 @@ pub(crate) struct Bounds {
     ping_timeout: Duration,
     streams_max: u32,
     resets_max: usize,
+    window_bytes: u32,
     header_bytes_max: u32,
 }
 
@@ -71,6 +69,7 @@ impl Bounds {
             ping_timeout: settings.ping_timeout,
             streams_max: settings.concurrent_streams_max,
             resets_max: settings.pending_resets_max,
+            window_bytes: settings.window_bytes,
             header_bytes_max: settings.header_bytes_max,
         }
     }
@@ -87,8 +86,8 @@ impl Bounds {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
+            .initial_stream_window_size(self.window_bytes)
+            .initial_connection_window_size(self.window_bytes)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buf_size(SEND_BYTES_MAX)
             .max_concurrent_streams(self.streams_max)

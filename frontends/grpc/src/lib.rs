@@ -90,6 +90,9 @@ pub struct Settings {
     pub concurrent_streams_max: u32,
     /// Calls that a client reset before they were looked at; more end the connection.
     pub pending_resets_max: usize,
+    /// Bytes that a client may send ahead, on a call and on a connection, before they are taken: 65,535, the least that
+    /// HTTP/2 has (RFC 9113, section 6.9.2), to 2^31 - 1.
+    pub window_bytes: u32,
     /// Bytes of a call's metadata, as HTTP/2 counts them.
     pub header_bytes_max: u32,
     /// Bytes of one message either way, decompressed.
@@ -139,6 +142,8 @@ pub(crate) struct Door<P> {
     pub(crate) response_names: HeaderNames,
     pub(crate) telling: Telling,
     pub(crate) message_bytes_max: usize,
+    /// What a session's client may have sent that is not taken.
+    pub(crate) window_bytes: usize,
     pub(crate) write_queue_bytes_max: usize,
     pub(crate) limits: Arc<Limits>,
 }
@@ -184,6 +189,7 @@ fn serving<P: Pipeline>(settings: &Settings, gate: &Gate<P>) -> Result<Serving<P
         response_names: asking::response_names(&settings.response_headers),
         telling,
         message_bytes_max: settings.message_bytes_max,
+        window_bytes: settings.window_bytes as usize,
         write_queue_bytes_max: settings.write_queue_bytes_max,
         limits: Arc::new(Limits {
             message_bytes_max: settings.message_bytes_max,
