@@ -11,7 +11,7 @@
 #[path = "e2e/client.rs"]
 mod client;
 #[allow(dead_code, reason = "shared with the tests of the whole program, which use all of it")]
-#[path = "e2e/gateway.rs"]
+#[path = "fixtures/gateway.rs"]
 mod gateway;
 
 #[path = "e2e_ws/bad_frames.rs"]
