@@ -64,6 +64,13 @@ pub enum StartError {
     NoDoor,
 }
 
+impl StartError {
+    /// Whether the configuration has to change before a start can succeed.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Nats(_) | Self::Rest(_) | Self::NoDoor)
+    }
+}
+
 /// A gateway that serves.
 #[derive(Debug)]
 pub struct Gateway {

@@ -13,6 +13,8 @@ mod program;
 
 #[path = "e2e_cli/bench.rs"]
 mod bench;
+#[path = "e2e_cli/deploy.rs"]
+mod deploy;
 #[path = "e2e_cli/questions.rs"]
 mod questions;
 #[path = "e2e_cli/soak.rs"]

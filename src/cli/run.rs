@@ -67,7 +67,7 @@ async fn serve(
         Ok(started) => started,
         Err(error) => {
             writeln!(complaints, "ipc-gateway: {error}")?;
-            return Ok(code::FAILED);
+            return Ok(if error.is_configuration() { code::USAGE } else { code::FAILED });
         }
     };
     // Whoever started us may not read on; that is no reason not to serve.

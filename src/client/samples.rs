@@ -50,6 +50,11 @@ impl Sample {
         self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether it is the other name of one thing: as a use has a maximum.
+    pub(super) fn has_labels_of(&self, other: &Self) -> bool {
+        self.labels == other.labels
+    }
+
     fn parse(line: &str) -> Option<Self> {
         let (series, value) = line.trim_end().rsplit_once(' ')?;
         let (name, labels) = match series.split_once('{') {

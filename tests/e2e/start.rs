@@ -53,6 +53,16 @@ fn check_and_run_tell_all_problems_at_once_with_exit_code_2() {
 }
 
 #[test]
+fn a_file_of_nats_that_cannot_be_used_is_a_wrong_configuration() {
+    let start = Gateway::with()
+        .environment("NATS_URL", "nats://127.0.0.1:4222")
+        .environment("IPC_GATEWAY__NATS__CREDENTIALS_FILE", "/dev/null");
+    let (code, complaint) = start.refusal();
+    assert_eq!(code, USAGE, "{complaint}");
+    assert!(complaint.contains("nats.credentials_file"), "{complaint}");
+}
+
+#[test]
 fn an_unknown_key_comes_with_a_suggestion() {
     let (code, out, _) = run(&["check", "--set", "ipc.conections_max=3"], &[]);
     assert_eq!(code, USAGE);
@@ -177,7 +187,7 @@ fn without_a_door_it_does_not_start_and_says_how_to_open_one() {
     {
         let start = start.set("http.enabled=false").set("grpc.enabled=false");
         let (code, complaint) = start.refusal();
-        assert_eq!(code, 1);
+        assert_eq!(code, USAGE);
         assert!(complaint.contains("ipc.enabled = true"), "{complaint}");
     }
 }

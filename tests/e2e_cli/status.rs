@@ -21,6 +21,10 @@ fn it_shows_backend_doors_limits_and_rates() {
         let limit = limits.iter().find(|limit| limit["name"] == name).unwrap_or_else(|| panic!("{name}"));
         assert!(limit["used"].as_f64() <= limit["max"].as_f64(), "{limit}");
     }
+    // What is left of a budget is not what is used of it.
+    let budget = limits.iter().find(|limit| limit["name"] == "retry_budget of local");
+    let budget = budget.unwrap_or_else(|| panic!("{limits:?}"));
+    assert_eq!((&budget["used"], &budget["max"]), (&json!(0.0), &json!(10.0)));
     let route = &picture["routes"][0];
     assert_eq!((&route["operation"], &route["total"]), (&json!("request"), &json!(1.0)));
 

@@ -16,6 +16,9 @@ const PAIRS: [(&str, &str, &str); 2] = [
     ("descriptors", "process_open_fds", "process_max_fds"),
 ];
 
+/// Limits whose metric tells what is left instead of what is used.
+const LEFT: [&str; 1] = ["retry_budget"];
+
 /// The picture.
 pub(super) struct Picture {
     pub(super) ready: bool,
@@ -203,8 +206,16 @@ fn doors(before: &Samples, now: &Samples, seconds: f64) -> BTreeMap<String, BTre
 fn limits(now: &Samples) -> Vec<Limit> {
     let of_rule = now.iter().filter_map(|max| {
         let used = max.name.strip_suffix("_max")?;
-        let name = used.strip_prefix("ipc_gateway_")?.to_owned();
-        Some(Limit { name, used: now.value(used)?, max: max.value })
+        let mut name = used.strip_prefix("ipc_gateway_")?.to_owned();
+        let mut used = now.named(used).find(|used| used.has_labels_of(max))?.value;
+        if LEFT.contains(&name.as_str()) {
+            used = max.value - used;
+        }
+        if let Some(route) = max.label("route") {
+            name.push_str(" of ");
+            name.push_str(route);
+        }
+        Some(Limit { name, used, max: max.value })
     });
     let paired = PAIRS.iter().filter_map(|(name, used, max)| {
         Some(Limit { name: (*name).to_owned(), used: now.value(used)?, max: now.value(max)? })

@@ -18,7 +18,6 @@ use contract::{Error, Kind, Method, Request, Subject};
 use serde_json::value::RawValue;
 
 use self::members::{Body, Task};
-use crate::backend::outgoing::RequestId;
 
 pub use self::answer::{decode, statuses};
 pub use self::key::idempotency_key;
@@ -77,7 +76,13 @@ impl Draft {
         draft.text(r#"{"version":"1","request_id":"#);
         match [body.request_id, body.task_id].into_iter().flatten().find(|id| is_filled_text(id)) {
             Some(id) => draft.text(id.get()),
-            None => draft.quoted(RequestId::random().as_str()),
+            // Of this request alone and the same in each attempt, so that the router can tell a second one from a second
+            // request.
+            None => {
+                let trace = &request.trace;
+                write!(draft.0, r#""{}-{}""#, trace.trace_id(), trace.span_id())
+                    .expect("memory takes everything");
+            }
         }
         draft.text(r#","tenant_id":"#);
         draft.quoted(tenant);

@@ -37,6 +37,23 @@ fn kind_of(payload: &str) -> Kind {
 }
 
 #[test]
+fn an_id_that_nobody_gave_is_the_same_in_each_attempt_and_another_in_each_request() {
+    let mut request = testing::request(Target::Request(Subject::from_static("a")));
+    request.payload = "7".into();
+    let id = |request: &Request| {
+        let mut attempt = request.clone();
+        encode(&settings(), &mut attempt).unwrap();
+        let body: Value = serde_json::from_slice(&attempt.payload).unwrap();
+        body["request_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(id(&request), id(&request));
+    let first = id(&request);
+    // As two requests of one trace have.
+    request.trace = request.trace.child();
+    assert_ne!(id(&request), first);
+}
+
+#[test]
 fn json_of_any_kind_becomes_a_tasks_payload() {
     let cases = [
         (r#"{"text":"hello world"}"#, json!({"text": "hello world"})),
@@ -52,7 +69,7 @@ fn json_of_any_kind_becomes_a_tasks_payload() {
         let body = encoded(payload);
         assert_eq!(body["task"], json!({"type": "task", "payload": expected}), "{payload}");
         assert_eq!(body["tenant_id"], "default_tenant");
-        assert_eq!(body["request_id"].as_str().unwrap().len(), 32);
+        assert_eq!(body["request_id"].as_str().unwrap().len(), 49);
     }
 }
 
