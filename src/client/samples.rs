@@ -51,7 +51,7 @@ impl Sample {
     }
 
     /// Whether it is the other name of one thing: as a use has a maximum.
-    pub(super) fn has_labels_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_labels_of(&self, other: &Self) -> bool {
         self.labels == other.labels
     }
 
