@@ -197,7 +197,8 @@ mod tests {
         let peer = slow.await.unwrap();
         watched.write_all(&[7; 4]).await.unwrap();
         let began = tokio::time::Instant::now();
-        let error = watched.write_all(&[7; 4]).await.unwrap_err();
+        let written = tokio::time::timeout(WRITE_TIMEOUT * 10, watched.write_all(&[7; 4])).await;
+        let error = written.expect("it is given up").unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
             (io::ErrorKind::TimedOut, "the peer takes nothing".into())
