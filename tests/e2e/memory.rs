@@ -48,14 +48,27 @@ impl Scene {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let is_bounded = std::env::var_os("MEMORY_TEST_UNBOUNDED").is_none();
         let memory_bytes = if is_bounded { MEMORY_BYTES } else { UNBOUNDED_BYTES };
-        let gateway = Gateway::with()
+        let mut start = Gateway::with();
+        if !is_bounded {
+            // What else stops an attack, as far as it can be set.
+            for lifted in [
+                "grpc.message_bytes_max=67108864",
+                "grpc.window_bytes=16777216",
+                "websocket.fragments_max=1000000",
+                "hub.queue_bytes_max=1073741824",
+            ] {
+                start = start.set(lifted);
+            }
+        }
+        let peers_max = if is_bounded { peers::PEERS_MAX } else { 1 << 24 };
+        let gateway = start
             .tasks_to("demo.echo")
             .set(&format!("limits.memory_bytes_max={memory_bytes}"))
             .set(&format!("limits.payload_bytes_max={PAYLOAD_BYTES_MAX}"))
             .set("limits.slow_start_ms=0")
             // Never reached: only the table of those it holds for is looked at.
             .set("limits.peer_rate_per_second=1000000")
-            .set(&format!("limits.peers_max={}", peers::PEERS_MAX))
+            .set(&format!("limits.peers_max={peers_max}"))
             .set("grpc.gzip=true")
             .set("idempotency.bytes_max=8388608")
             .set("routes.many.patterns=demo.count")
@@ -156,6 +169,8 @@ impl Scene {
         {
             self.gateway.until(&format!("ipc_gateway_{gauge}"), 0.0);
         }
+        // The witness is there still.
+        self.gateway.until("ipc_gateway_memory_connections_bytes", 4096.0);
         println!(", {} KiB after it, in {:?}", self.own_bytes() >> 10, started.elapsed());
         if self.is_bounded {
             assert!(most < MEMORY_BYTES, "{what}: {most} bytes");

@@ -35,6 +35,9 @@ use crate::{Door, Settings};
 const LAST_ANSWER: Duration = Duration::from_millis(500);
 /// What an open connection costs: its task and timers, the buffers of h2 and its tables of streams and headers.
 const CONNECTION_BYTES: usize = 24 * 1024;
+/// Bytes that a client may send ahead on all streams of a connection together, at the least: h2 takes more small frames
+/// than this is large for an attack, and a client with many small messages is none.
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Bytes of the largest frame, the least that HTTP/2 allows (RFC 9113, section 6.5.2).
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of one stream that hyper holds until the client takes them.
@@ -90,7 +93,7 @@ impl Bounds {
             .http2()
             .timer(TokioTimer::new())
             .initial_stream_window_size(self.window_bytes)
-            .initial_connection_window_size(self.window_bytes)
+            .initial_connection_window_size(self.window_bytes.max(CONNECTION_WINDOW_BYTES))
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buf_size(SEND_BYTES_MAX)
             .max_concurrent_streams(self.streams_max)

@@ -90,8 +90,8 @@ pub struct Settings {
     pub concurrent_streams_max: u32,
     /// Calls that a client reset before they were looked at; more end the connection.
     pub pending_resets_max: usize,
-    /// Bytes that a client may send ahead, on a call and on a connection, before they are taken: 65,535, the least that
-    /// HTTP/2 has (RFC 9113, section 6.9.2), to 2^31 - 1.
+    /// Bytes that a client may send ahead on a call before they are taken: 65,535, what HTTP/2 begins with (RFC 9113,
+    /// section 6.9.2), to 2^31 - 1. On all calls of a connection together it is 1 MiB, or this if it is more.
     pub window_bytes: u32,
     /// Bytes of a call's metadata, as HTTP/2 counts them.
     pub header_bytes_max: u32,

@@ -223,6 +223,7 @@ impl Drop for Streamed {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use contract::ByteBudget;
 
     use super::*;
 
@@ -246,6 +247,22 @@ mod tests {
         assert_eq!(&waiting.await.unwrap().payload[..], b"first");
         assert_eq!(handle.send(answer("third")), Err(NotTaken::Late));
         assert_eq!((meters.waiting.get(), meters.late_replies.get()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_charged_while_it_waits_and_refused_when_it_does_not_fit() {
+        let (meters, memory) = (Arc::new(Meters::default()), Memory::default());
+        let budget = ByteBudget::new(5000);
+        memory.charge_to(&budget);
+        let ask = || ReplyHandle::new(&meters, Terms { memory: memory.clone(), ..terms(10_000) });
+        let large = || Message { payload: Bytes::from(vec![0; 4000]), ..Message::default() };
+        let (one, two) = (ask(), ask());
+        let (first, second) = (one.wait(None), two.wait(None));
+        assert_eq!((one.send(large()), two.send(large())), (Ok(()), Ok(())));
+        assert_eq!(budget.used(), 4000);
+        assert_eq!(first.await.unwrap().payload.len(), 4000);
+        let error = second.await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome(), budget.used()), (Kind::Overloaded, Outcome::Done, 0));
     }
 
     #[tokio::test]

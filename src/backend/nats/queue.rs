@@ -74,8 +74,8 @@ impl Queue {
     }
 
     fn owned(&self, message: OutboundMessage, permit: OwnedSemaphorePermit) -> OutboundMessage {
-        let _charge = self.memory.charge_always(permit.num_permits());
-        let payload = Bytes::from_owner(Owned { payload: message.payload, _permit: permit, _charge });
+        let charge = self.memory.charge_always(permit.num_permits());
+        let payload = Bytes::from_owner(Owned { payload: message.payload, _permit: permit, _charge: charge });
         OutboundMessage { payload, ..message }
     }
 

@@ -89,8 +89,9 @@ const KEYS: &[Key] = &[
     Key::new(
         "grpc.window_bytes",
         int(65_535, 16 * MIB, "bytes"),
-        "Bytes that a client may send ahead, on a call and on a connection, before they are taken. A larger window is \
-         for clients that are far away, and is memory that each connection may take.",
+        "Bytes that a client may send ahead on a call before they are taken; on all calls of a connection together it is \
+         1 MiB, or this if it is more. A larger window is for clients that are far away, and is memory that each call \
+         may take.",
     )
     .default_to("65535"),
     Key::new(

@@ -27,22 +27,22 @@ pub(super) fn frozen_subscribers(scene: &Scene) -> Held {
     const PAYLOAD_BYTES: usize = 60_000;
     /// Of each kind. Each keeps a message or more unwritten, beside what the system keeps for it.
     const CLIENTS: usize = 20;
-    let mut held = Held::default();
+    let mut attackers = Held::default();
     let subscribe = |subject: &str| json!({"op": "subscribe", "id": 1, "subject": subject}).to_string();
     for number in 0..CLIENTS {
         // With a pattern of its own each, so that each is a queue that nobody else's messages pass; but one that all have.
         for subject in ["flood".to_owned(), format!("alone.{number}.unix")] {
             let stream = unix(scene);
             push(&stream, subscribe(&subject).as_bytes());
-            held.unix.push(stream);
+            attackers.unix.push(stream);
         }
         let stream = web_socket(scene);
         push(&stream, &text_frame(&subscribe(&format!("alone.{number}.web"))));
-        held.tcp.push(stream);
+        attackers.tcp.push(stream);
         let stream = scene.http();
-        let head = format!("GET /v1/subscribe/alone.{number}.http HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        push(&stream, head.as_bytes());
-        held.tcp.push(stream);
+        let ask = format!("GET /v1/subscribe/alone.{number}.http HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        push(&stream, ask.as_bytes());
+        attackers.tcp.push(stream);
     }
     let address = scene.gateway.grpc();
     let calls = async {
@@ -52,7 +52,7 @@ pub(super) fn frozen_subscribers(scene: &Scene) -> Held {
             let body = grpc_message(false, message.len(), &message);
             connection.call("Subscribe", "identity", body, true).await.unwrap();
             connection.heads().await;
-            held.http2.push(connection);
+            attackers.http2.push(connection);
         }
     };
     scene.runtime.block_on(async { timeout(PATIENCE, calls).await }).unwrap();
@@ -94,27 +94,27 @@ pub(super) fn frozen_subscribers(scene: &Scene) -> Held {
         println!("who reads has read {read} and lost {lost}");
         assert!(read > lost, "{read} and {lost}");
     });
-    held
+    attackers
 }
 
-/// Answers of many messages for whoever does not read them: 256 connections with as many questions as each may have.
+/// Answers of many messages for whoever does not read them: a hundred connections with almost as many questions as each may have.
 pub(super) fn streamed_answers(scene: &Scene) -> Held {
     const CLIENTS: usize = 32;
     const QUESTIONS: usize = 60;
-    let mut held = Held::default();
+    let mut attackers = Held::default();
     for _ in 0..CLIENTS {
         let stream = unix(scene);
         for id in 0..QUESTIONS {
             let ask = json!({"op": "request", "id": id, "subject": "demo.count", "payload": 1000});
             push(&stream, ask.to_string().as_bytes());
         }
-        held.unix.push(stream);
+        attackers.unix.push(stream);
         let stream = web_socket(scene);
         for id in 0..QUESTIONS {
             let ask = json!({"op": "request", "id": id, "subject": "demo.count", "payload": 1000});
             push(&stream, &text_frame(&ask.to_string()));
         }
-        held.tcp.push(stream);
+        attackers.tcp.push(stream);
     }
     let address = scene.gateway.grpc();
     let message = question("demo.count", b"1000");
@@ -126,32 +126,32 @@ pub(super) fn streamed_answers(scene: &Scene) -> Held {
                 let _ = connection.call("RequestStream", "identity", body.clone(), true).await;
             }
             let _ = timeout(Duration::from_secs(1), connection.heads()).await;
-            held.http2.push(connection);
+            attackers.http2.push(connection);
         }
     };
     scene.runtime.block_on(async { timeout(PATIENCE, calls).await }).unwrap();
-    held
+    attackers
 }
 
 /// Answers as large as they may be for whoever does not read them, on all doors at once.
 pub(super) fn large_answers(scene: &Scene) -> Held {
     const CLIENTS: usize = 64;
     const BYTES: usize = 2 << 20;
-    let mut held = Held::default();
+    let mut attackers = Held::default();
     let payload = "x".repeat(BYTES);
     let ask = json!({"op": "request", "id": 1, "subject": "demo.echo", "payload": payload}).to_string();
-    let head = "POST /v1/request/demo.echo HTTP/1.1\r\nHost: localhost\r\n";
-    let post = format!("{head}Content-Length: {BYTES}\r\n\r\n{payload}");
+    let start = "POST /v1/request/demo.echo HTTP/1.1\r\nHost: localhost\r\n";
+    let post = format!("{start}Content-Length: {BYTES}\r\n\r\n{payload}");
     for _ in 0..CLIENTS {
         let stream = unix(scene);
         push(&stream, ask.as_bytes());
-        held.unix.push(stream);
+        attackers.unix.push(stream);
         let stream = web_socket(scene);
         push(&stream, &text_frame(&ask));
-        held.tcp.push(stream);
+        attackers.tcp.push(stream);
         let stream = scene.http();
         push(&stream, post.as_bytes());
-        held.tcp.push(stream);
+        attackers.tcp.push(stream);
     }
     let address = scene.gateway.grpc();
     let message = question("demo.echo", payload.as_bytes());
@@ -161,9 +161,9 @@ pub(super) fn large_answers(scene: &Scene) -> Held {
             let Some(mut connection) = Http2::open(address).await else { continue };
             let _ = connection.call("Request", "identity", body.clone(), true).await;
             let _ = timeout(Duration::from_secs(1), connection.heads()).await;
-            held.http2.push(connection);
+            attackers.http2.push(connection);
         }
     };
     scene.runtime.block_on(async { timeout(2 * PATIENCE, calls).await }).unwrap();
-    held
+    attackers
 }

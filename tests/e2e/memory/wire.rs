@@ -64,7 +64,8 @@ pub(super) fn text_frame(text: &str) -> Vec<u8> {
 #[derive(Debug)]
 pub(super) struct Http2 {
     sender: SendRequest<Bytes>,
-    connection: JoinSet<()>,
+    /// The connection's task.
+    _connection: JoinSet<()>,
     calls: Vec<(ResponseFuture, SendStream<Bytes>)>,
     bodies: Vec<RecvStream>,
 }
@@ -82,7 +83,7 @@ impl Http2 {
         tasks.spawn(async {
             let _ = connection.await;
         });
-        Some(Self { sender, connection: tasks, calls: Vec::new(), bodies: Vec::new() })
+        Some(Self { sender, _connection: tasks, calls: Vec::new(), bodies: Vec::new() })
     }
 
     /// Begins a call and sends this much of it, as far as the gateway takes it.
@@ -130,12 +131,6 @@ impl Http2 {
                 self.bodies.push(response.into_body());
             }
         }
-    }
-
-    /// Whether the connection has not ended.
-    #[allow(dead_code)]
-    pub(super) fn is_open(&mut self) -> bool {
-        self.connection.try_join_next().is_none()
     }
 }
 

@@ -67,6 +67,21 @@ fn the_acknowledgement_of_a_stream_is_a_reply_only_where_it_is_wanted() {
 }
 
 #[test]
+fn a_reply_is_charged_while_it_waits_and_refused_when_it_does_not_fit() {
+    let inbox = inbox(2);
+    let budget = contract::ByteBudget::new(1000);
+    inbox.counts.memory.charge_to(&budget);
+    let (mut first, mut second) = (register(&inbox), register(&inbox));
+    for ticket in [&first, &second] {
+        inbox.deliver(reply(ticket.reply_subject(), &"x".repeat(800)));
+    }
+    assert_eq!(budget.used(), 800);
+    assert_eq!((&mut first).now_or_never().unwrap().unwrap().payload.len(), 800);
+    assert_eq!((&mut second).now_or_never().unwrap().err(), Some(Fault::NoRoom));
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn a_late_reply_does_not_reach_the_slots_next_request() {
     let inbox = inbox(1);
     let old = register(&inbox).reply_subject();
