@@ -211,6 +211,15 @@ mod tests {
     }
 
     #[test]
+    fn it_stops_at_its_bounds_and_other_bounds_hold_at_once() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.windows(200, 10, 100), SETTINGS.calls_max);
+        let bounds = |calls_min, calls_max| AdaptiveSettings { calls_min, calls_max, ..SETTINGS };
+        assert_eq!(bench.limit.current(&bounds(5, 60)), 60);
+        assert_eq!(bench.limit.current(&bounds(120, 200)), 120);
+    }
+
+    #[test]
     fn a_limit_that_is_not_used_does_not_move() {
         let mut bench = Bench::new();
         assert_eq!(bench.windows(50, 10, 40), 50);

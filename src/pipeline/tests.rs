@@ -84,8 +84,9 @@ impl Scene {
     async fn ask_with(&self, change: impl FnOnce(&mut Request)) -> Option<Kind> {
         let mut request = testing::request(Target::Request(Subject::from_static("a")));
         change(&mut request);
-        let answer = pipeline(self.handle.clone(), self.backend.clone()).oneshot(request).await;
-        answer.err().map(|error| error.kind())
+        let answer = pipeline(self.handle.clone(), self.backend.clone()).oneshot(request);
+        let answer = tokio::time::timeout(Duration::from_hours(1), answer).await;
+        answer.expect("every request ends").err().map(|error| error.kind())
     }
 
     async fn ask(&self) -> Option<Kind> {

@@ -103,8 +103,11 @@ fn from_many_threads_the_share_holds() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..5000 {
-                    let permit = bench.pressure.admit(&bench.settings, 10, || bench.at(1));
-                    assert!(bench.pressure.calls() <= 4);
+                    // A share of two, which is fewer than there are threads.
+                    let permit = bench.pressure.admit(&bench.settings, 5, || bench.at(1));
+                    // With it in hand, so that the others come upon it on a machine with few cores too.
+                    std::thread::yield_now();
+                    assert!(bench.pressure.calls() <= 2);
                     drop(permit);
                 }
             });

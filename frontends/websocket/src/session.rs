@@ -238,3 +238,98 @@ impl<'a> Teller<'a> {
         as_it_is
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Ready;
+    use std::time::Duration;
+
+    use contract::{
+        Admission, Authenticate, ByteBudget, Drain, Identity, Marks, Method, PeerAddress, Presented, Reply,
+        Request, Timeouts,
+    };
+    use tokio::sync::Semaphore;
+    use wire::message::Limits;
+    use wire::site::Site;
+
+    use super::*;
+
+    /// Lets everybody in and accepts everything.
+    #[derive(Clone)]
+    struct Anybody;
+
+    impl tower_service::Service<Request> for Anybody {
+        type Response = Reply;
+        type Error = Error;
+        type Future = Ready<Result<Reply, Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request) -> Self::Future {
+            std::future::ready(Ok(Reply::Accepted))
+        }
+    }
+
+    impl Authenticate for Anybody {
+        fn authenticate(&self, _: &Presented) -> Result<Identity, Error> {
+            Ok(Identity::new("anybody", Method::Anonymous))
+        }
+    }
+
+    fn talk(budget: &ByteBudget) -> Talk<Anybody> {
+        let second = Duration::from_secs(1);
+        let bounds = crate::socket::Bounds {
+            message_bytes_max: 1000,
+            fragments_max: 10,
+            pings_per_second_max: 10,
+            message_timeout: second,
+            write_timeout: second,
+            ping_interval: second,
+            close_timeout: second,
+        };
+        let settings = crate::Settings {
+            site: Site::new("http", &[]),
+            connections_max: 1,
+            in_flight_max: 1,
+            streams_max: 1,
+            write_queue_bytes_max: 100,
+            bounds: Arc::new(bounds),
+        };
+        let gate = contract::Gate {
+            pipeline: Anybody,
+            authenticate: Arc::new(Anybody),
+            drain: Drain::new(),
+            meters: Arc::default(),
+            budget: budget.clone(),
+            admission: Admission::default(),
+            timeouts: Timeouts { max: second },
+        };
+        let limits =
+            Limits { message_bytes_max: 1000, in_flight_max: 1, streams_max: 1, timeout_max: second };
+        let door = Door { gate, settings, limits: Arc::new(limits), places: Arc::new(Semaphore::new(1)) };
+        let identity = Identity::new("anybody", Method::Anonymous);
+        let origin = Origin { door: crate::NAME, identity, address: PeerAddress::Unix, connection: 1 };
+        Talk {
+            door: Arc::new(door),
+            origin: Arc::new(origin),
+            form: Form::Json,
+            conversation: None,
+            draining: false,
+        }
+    }
+
+    #[test]
+    fn while_memory_is_short_a_peer_that_does_not_read_is_not_heard() {
+        let budget = ByteBudget::new(1000);
+        budget.set_marks(Marks { short: 50, low: 70, high: 85 });
+        let talk = talk(&budget);
+        assert!(talk.has_room(99) && !talk.has_room(100));
+        let charge = budget.charge_always(500);
+        // Whoever has taken everything is heard on.
+        assert!(talk.has_room(0) && !talk.has_room(1));
+        drop(charge);
+        assert!(talk.has_room(99));
+    }
+}

@@ -316,11 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.state = State::Ended;
             return Ok(true);
         }
-        if !self.outbox.is_empty() {
-            if self.unwritten.poll(context).is_ready() {
-                self.meters.stalled_total.increment();
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
-            }
+        if !self.outbox.is_empty() && self.unwritten.poll(context).is_ready() {
+            self.meters.stalled_total.increment();
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
         }
         if self.state != State::Open {
             return Ok(false);

@@ -226,7 +226,9 @@ pub(super) fn denied() -> Error {
 mod tests {
     use std::task::{Context, Poll, Waker};
 
-    use super::super::inbox::Purpose;
+    use bytes::Bytes;
+
+    use super::super::inbox::{Purpose, Refusal};
     use super::*;
 
     fn signals() -> Arc<Signals> {
@@ -272,6 +274,8 @@ mod tests {
         signals.hear(&violation(&text));
         assert!(signals.retiring.is_taken() && signals.deaf.load(Ordering::Relaxed));
         assert!(!signals.ended.is_taken());
+        let refusal = signals.inbox.register(Bytes::new(), Purpose::Request).err();
+        assert_eq!(refusal, Some(Refusal::Closed(Fault::Denied)));
     }
 
     #[tokio::test(start_paused = true)]

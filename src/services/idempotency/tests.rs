@@ -267,8 +267,12 @@ async fn without_a_key_or_a_route_that_looks_at_it_each_is_executed() {
 #[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_read_is_refused() {
     let scene = Scene::new();
-    let error = scene.send(scene.call(""), never).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome(), scene.executed()), (Kind::Invalid, Outcome::NotSent, 0));
+    let mut twice = scene.call("one");
+    twice.request.headers.append(HEADER, "another").unwrap();
+    for call in [scene.call(""), twice] {
+        let error = scene.send(call, never).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome(), scene.executed()), (Kind::Invalid, Outcome::NotSent, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -225,3 +225,18 @@ async fn streams_are_told_goodbye_one_after_another() {
     told.sort();
     assert!(told[0] < told[19] && told[19] <= Duration::from_millis(2001), "{told:?}");
 }
+
+#[tokio::test]
+async fn while_memory_is_short_messages_are_written_one_by_one() {
+    let room = Room::new();
+    room.budget.set_marks(contract::Marks { short: 50, low: 70, high: 85 });
+    let mut body = room.body(stream::iter([(); 6].map(|()| Ok(delivery("text", None)))), false);
+    assert_eq!(next(&mut body).await.unwrap(), ": open\n\n");
+    let charge = room.budget.charge_always(room.budget.short_bytes());
+    let messages = |text: String| text.matches("event: message\n").count();
+    for _ in 0..2 {
+        assert_eq!(messages(next(&mut body).await.unwrap()), 1);
+    }
+    drop(charge);
+    assert_eq!(messages(next(&mut body).await.unwrap()), 4);
+}
