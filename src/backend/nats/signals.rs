@@ -283,7 +283,7 @@ mod tests {
         let signals = signals();
         let denying = tokio::spawn(signals.clone().deny_requests());
         let register =
-            || signals.inbox.register(bytes::Bytes::from_static(b"work"), Purpose::Request).unwrap();
+            || signals.inbox.register(Bytes::from_static(b"work"), Purpose::Request).unwrap();
         let refused = violation("Permissions Violation for Publish to \"work\"");
         let (one, started) = (register(), tokio::time::Instant::now());
         signals.hear(&refused);
