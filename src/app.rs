@@ -171,6 +171,7 @@ impl Gateway {
         show(&registry, &backend, &handle, config.metrics_old_names)?;
         let load = Arc::clone(&handle.load().load);
         registry.show_load(&load)?;
+        backend.charge_to(&load.memory);
         let admission = Admission::new(config.limits.handshakes_max);
         registry.show_admission(&admission)?;
         let drain = Drain::spread_over(config.drain_spread);

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use contract::{DeliveryStream, Error, Kind, Origin, Pattern, Reply, Request, Target};
+use contract::{ByteBudget, DeliveryStream, Error, Kind, Origin, Pattern, Reply, Request, Target};
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +197,10 @@ impl<B: Backend> Backend for Hub<B> {
 
     fn health(&self) -> Health {
         self.0.backend.health()
+    }
+
+    fn charge_to(&self, memory: &ByteBudget) {
+        self.0.backend.charge_to(memory);
     }
 
     fn is_reachable(&self) -> bool {

@@ -38,6 +38,8 @@ pub struct LoadSettings {
     pub memory_bytes_max: usize,
     /// What is done how near to it.
     pub marks: Marks,
+    /// How long a peer may take nothing while new work is refused.
+    pub unread_max: Duration,
     /// How long what is admitted at once takes to grow to its limit after a trouble; zero: it does not take any time.
     pub slow_start: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for LoadSettings {
             process_bytes_max: usize::MAX,
             memory_bytes_max: usize::MAX,
             marks,
+            unread_max: Duration::MAX,
             slow_start: Duration::ZERO,
         }
     }

@@ -82,6 +82,7 @@ impl Rules {
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
         rules.load.memory.set_limit(rules.limits.load.memory_bytes_max);
+        rules.load.memory.set_unread_max(rules.limits.load.unread_max);
         rules.load.memory.set_marks(rules.limits.load.marks);
         rules.idempotency.set_bounds(rules.limits.idempotency);
         rules

@@ -20,7 +20,7 @@ mod blocks;
 #[path = "e2e/client.rs"]
 mod client;
 #[allow(dead_code, reason = "shared with the tests of the whole program, which use all of it")]
-#[path = "e2e/gateway.rs"]
+#[path = "fixtures/gateway.rs"]
 mod gateway;
 #[path = "fixtures/grpc_python.rs"]
 mod grpc_python;

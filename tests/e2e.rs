@@ -13,7 +13,8 @@
 
 #[path = "e2e/client.rs"]
 mod client;
-#[path = "e2e/gateway.rs"]
+#[path = "fixtures/gateway.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod gateway;
 
 #[path = "e2e/load.rs"]

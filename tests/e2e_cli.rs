@@ -2,9 +2,14 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "tests state their expectations with unwrap, in functions they share too"
+    clippy::print_stdout,
+    reason = "tests state their expectations with unwrap, in functions they share too; what a failed gateway logged is \
+              printed for whoever looks"
 )]
 
+#[path = "fixtures/gateway.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod gateway;
 #[path = "fixtures/nats_server.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod nats_server;

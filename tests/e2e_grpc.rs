@@ -20,7 +20,8 @@ mod load;
 #[path = "fixtures/nats_server.rs"]
 #[expect(dead_code, reason = "each test program uses a part of it")]
 mod nats_server;
-#[path = "e2e_grpc/running.rs"]
+#[path = "fixtures/running.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod running;
 #[path = "e2e_grpc/stock.rs"]
 mod stock;
@@ -28,3 +29,6 @@ mod stock;
 mod takers;
 #[path = "e2e_grpc/web.rs"]
 mod web;
+
+/// The door that is tested.
+const DOOR: &str = "grpc";

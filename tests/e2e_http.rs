@@ -25,5 +25,11 @@ mod parts;
 mod requests;
 #[path = "e2e_http/rest.rs"]
 mod rest;
+#[path = "fixtures/running.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod running;
 #[path = "e2e_http/sites.rs"]
 mod sites;
+
+/// The door that is tested.
+const DOOR: &str = "http";

@@ -19,7 +19,7 @@ mod calls;
 #[path = "e2e/client.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod client;
-#[path = "e2e/gateway.rs"]
+#[path = "fixtures/gateway.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod gateway;
 #[path = "fixtures/nats_server.rs"]

@@ -11,7 +11,7 @@
 #[path = "e2e/client.rs"]
 mod client;
 #[allow(dead_code, reason = "shared with the tests of the whole program, which use all of it")]
-#[path = "e2e/gateway.rs"]
+#[path = "fixtures/gateway.rs"]
 mod gateway;
 
 #[path = "e2e_ws/bad_frames.rs"]
@@ -26,7 +26,8 @@ mod many;
 mod peer;
 #[path = "e2e_ws/registry.rs"]
 mod registry;
-#[path = "e2e_ws/running.rs"]
+#[path = "fixtures/running.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod running;
 #[path = "e2e_ws/slow.rs"]
 mod slow;
@@ -34,3 +35,6 @@ mod slow;
 mod stock;
 #[path = "e2e_ws/talk.rs"]
 mod talk;
+
+/// The door that is tested.
+const DOOR: &str = "websocket";

@@ -7,7 +7,7 @@
 
 use std::future::Future;
 
-use contract::{Error, Reply, Request};
+use contract::{ByteBudget, Error, Reply, Request};
 use tokio::sync::watch;
 
 use self::cancel::Manner;
@@ -16,6 +16,7 @@ pub use crate::metrics::Reading;
 pub mod cancel;
 pub mod embedded;
 pub mod incoming;
+pub(crate) mod memory;
 pub mod nats;
 pub mod outgoing;
 pub mod replies;
@@ -53,6 +54,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// How it is now; cheap enough for every probe.
     fn health(&self) -> Health;
+
+    /// Charges what it holds for peers to `memory` from now on: messages that wait to be read, to be written, or for the
+    /// request that they answer. An answer that does not fit there is refused as `overloaded`, `done`.
+    fn charge_to(&self, memory: &ByteBudget) {
+        let _ = memory;
+    }
 
     /// Whether requests can be carried out now; as [`Health::reachable`].
     fn is_reachable(&self) -> bool {

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[arg(long, required = true)]
     self_contained: bool,
     /// How long there is load.
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "2h")]
     duration: Duration,
     /// Requests a second over all doors, such as 500/s [default: half of a maximum that is measured first].
     #[arg(long, value_name = "N", value_parser = rate)]
@@ -76,7 +76,7 @@ before it answers. In the end, and all the while, the two sides are held side by
 Exit code 0 if all of it holds, 1 if not; each breach is told with its request, door, fault and time. Ctrl-C
 ends it with the report so far (130), a second one at once.
 
-  ipc-gateway soak --self-contained --duration 120m
+  ipc-gateway soak --self-contained
   ipc-gateway soak --self-contained --duration 60s --fault-every 5s --rate 500/s
   ipc-gateway soak --self-contained --faults nats-killed,reload --seed 7 --save results";
 

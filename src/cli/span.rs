@@ -1,4 +1,4 @@
-//! Spans of time as they are typed: `2s`, `250ms`, `1500` (milliseconds), `1m`.
+//! Spans of time as they are typed: `2s`, `250ms`, `1500` (milliseconds), `1m`, `2h`.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "" | "ms" => 0.001,
         "s" => 1.0,
         "m" | "min" => 60.0,
+        "h" => 3600.0,
         _ => return Err(expected()),
     };
     let number: f64 = number.parse().map_err(|_| expected())?;
@@ -21,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 fn expected() -> String {
-    "expected a time such as 2s, 250ms, 1500 (milliseconds) or 1m, from 1ms to 24 hours".to_owned()
+    "expected a time such as 2s, 250ms, 1500 (milliseconds), 1m or 2h, from 1ms to 24 hours".to_owned()
 }
 
 /// A span for people: two or three digits and a unit.
@@ -43,11 +44,12 @@ mod tests {
 
     #[test]
     fn spans_are_read_with_and_without_a_unit() {
-        let cases = [("2s", 2000), ("250ms", 250), ("1500", 1500), ("1m", 60_000), ("0.5s", 500)];
+        let cases =
+            [("2s", 2000), ("250ms", 250), ("1500", 1500), ("1m", 60_000), ("0.5s", 500), ("2h", 7_200_000)];
         for (text, milliseconds) in cases {
             assert_eq!(parse(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "s", "-1s", "1h", "0", "0.1ms", "25000m", "1.2.3s", "1 s"] {
+        for text in ["", "s", "-1s", "25h", "0", "0.1ms", "25000m", "1.2.3s", "1 s"] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

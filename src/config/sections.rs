@@ -198,6 +198,7 @@ impl Limits {
                     low: settings.int("limits.memory_low_percent"),
                     high: settings.int("limits.memory_high_percent"),
                 },
+                unread_max: settings.millis("limits.memory_unread_ms"),
                 slow_start: settings.millis("limits.slow_start_ms"),
             },
             handshakes_max: settings.int("limits.handshakes_max"),

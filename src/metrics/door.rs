@@ -7,7 +7,7 @@ use contract::{Counter, DoorMeters, Gauge};
 use super::{MetricError, Registry, SampleKind};
 
 type Gauges = [(&'static str, &'static str, fn(&DoorMeters) -> &Gauge); 5];
-type Counters = [(&'static str, &'static str, fn(&DoorMeters) -> &Counter); 9];
+type Counters = [(&'static str, &'static str, fn(&DoorMeters) -> &Counter); 10];
 
 const GAUGES: Gauges = [
     ("connections", "Connections open now.", |door| &door.connections),
@@ -32,6 +32,9 @@ const COUNTERS: Counters = [
     ("protocol_errors_total", "Messages that broke the door's protocol.", |door| &door.protocol_errors_total),
     ("vanished_total", "Connections that ended with requests in flight, which were cancelled.", |door| {
         &door.vanished_total
+    }),
+    ("stalled_total", "Connections ended because their peer took nothing for too long.", |door| {
+        &door.stalled_total
     }),
     ("panics_total", "Requests whose handling panicked; each was answered.", |door| &door.panics_total),
     ("buffers_allocated_total", "Read buffers allocated because none was ready.", |door| {

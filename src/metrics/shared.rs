@@ -27,7 +27,7 @@ const RULES: Rows = [
 ];
 
 /// Name without its prefix, help, kind, and what is read of the load.
-type LoadRows = [(&'static str, &'static str, SampleKind, fn(&Load) -> f64); 12];
+type LoadRows = [(&'static str, &'static str, SampleKind, fn(&Load) -> f64); 13];
 
 const LOAD: LoadRows = [
     (
@@ -39,6 +39,12 @@ const LOAD: LoadRows = [
     ("memory_max_bytes", "Bytes that may be charged at once.", SampleKind::Gauge, |load| {
         number(load.memory.bytes_max())
     }),
+    (
+        "memory_connections_bytes",
+        "Bytes that open connections cost whatever they do; half of memory_max_bytes at the most.",
+        SampleKind::Gauge,
+        |load| number(load.memory.standing()),
+    ),
     (
         "memory_process_max_bytes",
         "Bytes of resident memory that the process stays under.",

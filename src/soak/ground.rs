@@ -143,6 +143,8 @@ pub(super) const CALLS_MAX: u32 = 8192;
 fn configuration(plan: &Plan, calls_max: u32) -> String {
     let milliseconds = |duration: Duration| duration.as_millis().max(100);
     let (timeout, soon) = (milliseconds(plan.deadline()), milliseconds(plan.hold() / 5));
+    // So that what is idempotent is sent again, and a responder that stood still finds it twice.
+    let attempt = milliseconds(plan.deadline() / 3);
     format!(
         "[limits]\n\
          calls_max = {calls_max}\n\
@@ -172,6 +174,7 @@ fn configuration(plan: &Plan, calls_max: u32) -> String {
          patterns = [\"{WORK}\"]\n\
          allow = [\"local\", \"loopback\"]\n\
          timeout_ms = {timeout}\n\
+         retry_attempt_timeout_ms = {attempt}\n\
          [routes.flood]\n\
          patterns = [\"{FLOOD}\"]\n\
          queue_messages_max = 64\n",

@@ -50,12 +50,6 @@ impl Load {
         Self { tasks }
     }
 
-    /// The doors that are asked.
-    #[expect(clippy::unused_self, reason = "it is this load's")]
-    pub(super) fn doors(&self) -> &'static [Via] {
-        &DOORS
-    }
-
     /// Waits for the last answers.
     pub(super) async fn end(mut self) {
         while let Some(ended) = self.tasks.join_next().await {

@@ -71,9 +71,9 @@ pub enum Progress {
     Now {
         /// How long there has been load.
         elapsed: Duration,
-        /// Requests that were answered, and that were told an error.
+        /// Requests that were answered.
         answered: u64,
-        /// As above.
+        /// Requests that were told an error.
         failed: u64,
         /// The fault at work.
         fault: Option<&'static str>,
@@ -96,23 +96,22 @@ pub async fn run(
 ) -> Result<Report, String> {
     let machine = machine::facts();
     let course = Arc::new(Course::new(plan.clone()));
-    let mut ground = Ground::start(tools, &course).await?;
-    let rate = match plan.rate {
-        Some(rate) => rate,
-        None => {
-            let maximum =
-                capacity::measure(&ground.target(), |line| tell(Progress::Step(line.to_owned()))).await?;
-            tell(Progress::Step(format!("the maximum is {maximum:.0} requests/s by all doors together")));
-            maximum / 2.0
-        }
+    let preparing = async {
+        let ground = Ground::start(tools, &course).await?;
+        let rate = rate(plan, &ground, &mut tell).await?;
+        let reader = Reader { process: ground.gateway.process.id(), admin: ground.gateway.admin };
+        let before = settle(&reader, &course).await?;
+        Ok::<_, String>((ground, rate, reader, before))
     };
-    let reader = Reader { process: ground.gateway.process.id(), admin: ground.gateway.admin };
-    let before = settle(&reader, &course).await?;
+    let (mut ground, rate, reader, before) = tokio::select! {
+        prepared = preparing => prepared?,
+        () = stop.cancelled() => return Err("it was ended before there was load".to_owned()),
+    };
     let began = Instant::now();
     let load = Load::start(&course, &ground.gateway.reach, rate);
     let ending = CancellationToken::new();
     let faults = async {
-        let inflicted = weather::change(&mut ground, &course, load.doors(), &ending).await;
+        let inflicted = weather::change(&mut ground, &course, &load::DOORS, &ending).await;
         // Whoever is still at it has finished with the fault.
         course.over.cancel();
         inflicted
@@ -121,7 +120,6 @@ pub async fn run(
     let watching = watch(&course, &reader, began, stop, &ending, &mut readings, &mut tell);
     let (inflicted, watched) = tokio::join!(faults, watching);
     let seconds = began.elapsed().as_secs_f64();
-    let doors = load.doors().to_vec();
     load.end().await;
     let check = ground.check().and(watched);
     tell(Progress::Step("the load has ended; what was held is to be given back".to_owned()));
@@ -137,7 +135,7 @@ pub async fn run(
     let mut ledger = std::mem::replace(&mut *course.ledger(), ledger::Ledger::new(plan.terms()));
     ledger.close();
     let verdict = vec![
-        verdict::answers(&ledger, &doors, stop.is_cancelled()),
+        verdict::answers(&ledger, &load::DOORS, stop.is_cancelled()),
         verdict::faults(&inflicted, plan.faults.len()),
         verdict::memory(slope.as_ref(), stop.is_cancelled()),
         verdict::given_back(&before, after.as_ref()),
@@ -147,7 +145,6 @@ pub async fn run(
         plan: plan.clone(),
         machine,
         rate,
-        doors,
         seconds,
         is_interrupted: stop.is_cancelled(),
         ledger,
@@ -159,6 +156,16 @@ pub async fn run(
         slope,
         verdict,
     })
+}
+
+/// Requests a second: as planned, or half of what is measured.
+async fn rate(plan: &Plan, ground: &Ground, tell: &mut impl FnMut(Progress)) -> Result<f64, String> {
+    if let Some(rate) = plan.rate {
+        return Ok(rate);
+    }
+    let maximum = capacity::measure(&ground.target(), |line| tell(Progress::Step(line.to_owned()))).await?;
+    tell(Progress::Step(format!("the maximum is {maximum:.0} requests/s by all doors together")));
+    Ok(maximum / 2.0)
 }
 
 /// The reading of a gateway that nobody asks anything: two in a row that agree.
@@ -227,7 +234,9 @@ async fn watch(
                     };
                     (progress, found)
                 };
-                found.into_iter().for_each(|finding| tell(Progress::Found(finding)));
+                for finding in found {
+                    tell(Progress::Found(finding));
+                }
                 tell(progress);
             }
         }

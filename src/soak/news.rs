@@ -222,10 +222,10 @@ impl Sequence {
         if had_end {
             return Err(format!("nats-server was ended between {last} and {number}, and no gap was told"));
         }
-        let lost = (last + 1..number).find(|lost| !unsure.contains(lost));
-        match lost {
-            Some(lost) if !is_told && !had_storm => {
-                Err(format!("message {lost} is missing between {last} and {number}, and no gap was told"))
+        let missing = (last + 1..number).find(|between| !unsure.contains(between));
+        match missing {
+            Some(missing) if !is_told && !had_storm => {
+                Err(format!("message {missing} is missing between {last} and {number}, and no gap was told"))
             }
             _ => Ok(()),
         }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use super::breach::Finding;
 use super::latencies::Quantiles;
 use super::ledger::Ledger;
+use super::load::DOORS;
 use super::plan::Plan;
 use super::readings::Reading;
 use super::slope::Slope;
 use super::verdict::{Inflicted, Judged};
-use crate::client::Via;
 
 /// What was found.
 #[derive(Debug)]
@@ -20,7 +20,6 @@ pub struct Report {
     pub(super) machine: Value,
     /// Requests a second.
     pub(super) rate: f64,
-    pub(super) doors: Vec<Via>,
     /// How long there was load, in seconds.
     pub(super) seconds: f64,
     pub(super) is_interrupted: bool,
@@ -130,7 +129,7 @@ impl Report {
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
         let plan = &self.plan;
-        let doors = self.doors.len();
+        let doors = DOORS.len();
         writeln!(
             text,
             "Soak of {:.0} s{}: {:.0} requests/s by {doors} doors, {} connections, seed {}\n",

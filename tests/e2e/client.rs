@@ -9,7 +9,7 @@ use std::thread::Scope;
 
 use serde_json::Value;
 
-use crate::gateway::PATIENCE;
+use crate::gateway::{Gateway, PATIENCE};
 
 /// Types of version 1.
 pub(crate) mod kind {
@@ -220,5 +220,17 @@ impl JsonClient {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).unwrap();
         assert!(rest.is_empty(), "more came before the end: {rest:?}");
+    }
+}
+
+impl Gateway {
+    /// A client that speaks version 1.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.socket())
+    }
+
+    /// A client that speaks raw JSON.
+    pub(crate) fn json(&self) -> JsonClient {
+        JsonClient::connect(&self.socket())
     }
 }

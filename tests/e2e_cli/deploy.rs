@@ -3,7 +3,7 @@
 //! Manifests are read line by line, each key being there once: what they mean to a cluster is not this project's.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ fn systemd_does_not_kill_it_while_it_drains() {
 }
 
 /// A new connection with one request; the answer's head.
-fn ask(address: &str) -> String {
+fn ask(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = "POST /v1/request/nobody.there HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
@@ -116,7 +116,7 @@ fn a_pod_that_stops_serves_new_connections_for_the_pause_while_it_is_not_ready()
     }
     let gateway = Gateway::start_with(&arguments);
     gateway.until_ready();
-    assert!(ask(&gateway.http()).contains("no_responders"));
+    assert!(ask(gateway.http()).contains("no_responders"));
 
     gateway.signal(Signal::TERM);
     let patience = Instant::now() + PATIENCE;
@@ -130,7 +130,7 @@ fn a_pod_that_stops_serves_new_connections_for_the_pause_while_it_is_not_ready()
         assert!(Instant::now() < patience, "it is still ready");
     }
     // Without the pause nobody accepts any more.
-    assert!(ask(&gateway.http()).contains("no_responders"));
+    assert!(ask(gateway.http()).contains("no_responders"));
     // Nobody waits for the rest of it.
     gateway.signal(Signal::TERM);
 }

@@ -1,6 +1,6 @@
-//! The program under test: a gateway with the demo in a directory of its own, and its subcommands.
+//! The subcommands of the program under test, by themselves and beside a gateway that runs.
 //!
-//! A gateway is there when its banner is, and gone with the value, however a test ends.
+//! A process is gone with its value, however a test ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+
+pub(crate) use crate::gateway::Gateway;
+use crate::gateway::{PROGRAM, clean, eventually};
 
 /// Longer than anything here takes on a busy machine. What is waited for this long is a failure.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -44,8 +46,7 @@ impl Ran {
 
 /// The program with arguments, which inherits nothing but the path.
 pub(crate) fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ipc-gateway"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let mut command = clean(PROGRAM);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -118,61 +119,19 @@ impl Drop for Running {
     }
 }
 
-/// A gateway that runs.
-pub(crate) struct Gateway {
-    running: Running,
-    admin: String,
-    http: String,
-    grpc: String,
-    place: TempDir,
-}
-
 impl Gateway {
-    /// With the demo behind it.
-    pub(crate) fn start() -> Self {
-        Self::start_with(&[])
-    }
-
     /// With these arguments besides its addresses.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let place = TempDir::with_prefix("gw").unwrap();
-        let socket = place.path().join("s");
-        let mut command = command(&["--socket", socket.to_str().unwrap(), "--admin-port", "0"]);
-        command.args(["--set", "http.port=0", "--set", "grpc.port=0"]);
-        command.args(arguments).current_dir(place.path());
-        let mut running = Running::start(command);
-        let (mut admin, mut http, mut grpc) = (None, None, None);
-        loop {
-            let line = running.line();
-            assert!(!line.is_empty() || admin.is_some(), "the gateway did not start: {}", running.end().1);
-            if let Some((name, rest)) = line.split_once("http://") {
-                let address = rest.split_whitespace().next().unwrap();
-                let port = address.rsplit_once(':').map(|(_, port)| port.to_owned());
-                match name.trim() {
-                    "admin" => admin = port,
-                    "http" => http = port,
-                    _ => {}
-                }
-            }
-            if let Some(rest) = line.trim_start().strip_prefix("grpc ") {
-                grpc = rest.split_whitespace().next().map(str::to_owned);
-            }
-            if line == "Try:" {
-                let admin = admin.expect("the banner has the admin listener");
-                let http = http.expect("the banner has the HTTP door");
-                let grpc = grpc.expect("the banner has the gRPC door");
-                return Self { running, admin, http, grpc, place };
-            }
-        }
+        Self::with().arguments(arguments).gateway()
     }
 
-    /// A subcommand that speaks to this gateway.
+    /// A subcommand that speaks to this gateway, in its directory.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(arguments);
-        command.arg("--socket").arg(self.place.path().join("s")).args(["--admin-port", &self.admin]);
-        command.args(["--set", &format!("http.port={}", self.http)]);
-        command.args(["--grpc", &self.grpc]);
-        command.current_dir(self.place.path());
+        command.arg("--socket").arg(self.socket()).args(["--admin-port", &self.admin().port().to_string()]);
+        command.args(["--set", &format!("http.port={}", self.http().port())]);
+        command.args(["--grpc", &self.grpc().to_string()]);
+        command.current_dir(self.place().path());
         command
     }
 
@@ -183,23 +142,6 @@ impl Gateway {
 
     /// Waits until its backend can be reached: the banner is there before the connections to NATS are.
     pub(crate) fn until_ready(&self) {
-        let patience = Instant::now() + PATIENCE;
-        while self.run(&["status", "--json", "--interval", "1ms"]).code != 0 {
-            assert!(Instant::now() < patience, "the gateway is not ready within {PATIENCE:?}");
-        }
-    }
-
-    /// Its directory, in which subcommands run.
-    pub(crate) fn place(&self) -> &TempDir {
-        &self.place
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.running.signal(signal);
-    }
-
-    /// Host and port of its HTTP door.
-    pub(crate) fn http(&self) -> String {
-        format!("127.0.0.1:{}", self.http)
+        eventually("the gateway is ready", || self.run(&["status", "--json", "--interval", "1ms"]).code == 0);
     }
 }

@@ -132,7 +132,7 @@ async fn a_unix_socket_too() {
     gateway.until("connections", 0).await;
     assert!(gateway.file("grpc").exists());
     let file = gateway.file("grpc");
-    within(gateway.stop(Duration::from_secs(5))).await.unwrap();
+    within(gateway.stop_within(Duration::from_secs(5))).await.unwrap();
     assert!(!file.exists(), "the socket's file goes with the door");
 }
 
@@ -162,7 +162,7 @@ async fn health_follows_the_drain() {
     let gateway = Running::start(&[]).await;
     let mut case = Case::start(&gateway.grpc.to_string(), "health");
     case.until("watching").await;
-    let stopped = gateway.stop(Duration::from_secs(20));
+    let stopped = gateway.stop_within(Duration::from_secs(20));
     case.well().await;
     assert_eq!(within(stopped).await.unwrap(), 0);
 }
@@ -171,7 +171,7 @@ async fn health_follows_the_drain() {
 async fn a_drain_lets_what_is_in_flight_finish() {
     let gateway = Running::start(&[]).await;
     let case = Case::start(&gateway.grpc.to_string(), "drain").well_begun().await;
-    let stopped = gateway.stop(Duration::from_secs(20));
+    let stopped = gateway.stop_within(Duration::from_secs(20));
     case.well().await;
     assert_eq!(within(stopped).await.unwrap(), 0);
 }

@@ -1,58 +1,14 @@
-//! A gateway in this process with every address free, and a client of raw bytes.
+//! A client of raw bytes.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
-use std::time::Duration;
 
-use contract::Address;
-use ipc_gateway::app::Gateway;
-use ipc_gateway::config::{Config, Flag, Sources};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Far more than anything here takes; what is waited for this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A gateway that serves.
-pub(crate) struct Running {
-    gateway: Gateway,
-    pub(crate) http: SocketAddr,
-    admin: SocketAddr,
-    _place: TempDir,
-}
+pub(crate) use crate::running::{PATIENCE, Running};
 
 impl Running {
-    /// Starts one with these settings changed.
-    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let socket = place.path().join("socket");
-        let own = [
-            ("ipc.path", socket.to_str().unwrap()),
-            ("http.port", "0"),
-            ("grpc.port", "0"),
-            ("admin.port", "0"),
-        ];
-        let flags = own.iter().chain(settings).map(|(key, value)| Flag {
-            name: "test".to_owned(),
-            path: (*key).to_owned(),
-            text: (*value).to_owned(),
-        });
-        let sources = Sources { flags: flags.collect(), usual_files: Vec::new(), ..Sources::default() };
-        let config = Config::load(&sources).unwrap_or_else(|problems| panic!("{problems}")).config;
-        let gateway = Gateway::start(config).await.unwrap();
-        let address = |door| {
-            let found = gateway.addresses().iter().find(|(name, _)| *name == door);
-            match &found.unwrap().1 {
-                Address::Tcp(address) => *address,
-                Address::Unix(path) => panic!("{} is no TCP address", path.display()),
-            }
-        };
-        let (http, admin) = (address("http"), address("admin"));
-        Self { gateway, http, admin, _place: place }
-    }
-
     pub(crate) async fn connect(&self) -> Client {
         Client(TcpStream::connect(self.http).await.unwrap())
     }
@@ -70,41 +26,6 @@ impl Running {
         let mut client = self.connect().await;
         client.send(&head(method, path, headers, body)).await;
         client.answer().await
-    }
-
-    /// The value of a metric without labels, or with these of one door.
-    pub(crate) async fn metric(&self, name: &str) -> i64 {
-        let mut client = Client(TcpStream::connect(self.admin).await.unwrap());
-        client.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-        let text = client.rest().await;
-        let line =
-            text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
-        let value: f64 =
-            line.unwrap_or_else(|| panic!("no {name}")).rsplit(' ').next().unwrap().parse().unwrap();
-        #[expect(clippy::cast_possible_truncation, reason = "counts of a test")]
-        let whole = value as i64;
-        whole
-    }
-
-    /// A count of the HTTP door.
-    pub(crate) async fn count(&self, what: &str) -> i64 {
-        self.metric(&format!("ipc_gateway_door_{what}{{door=\"http\"}}")).await
-    }
-
-    /// Waits until a count of the HTTP door is so.
-    pub(crate) async fn until(&self, what: &str, expected: i64) {
-        let reached = async {
-            while self.count(what).await != expected {
-                tokio::task::yield_now().await;
-            }
-        };
-        let reached = tokio::time::timeout(PATIENCE, reached).await;
-        assert!(reached.is_ok(), "{what} is {} and not {expected}", self.count(what).await);
-    }
-
-    /// Stops it, and says how many connections were cut.
-    pub(crate) async fn stop(self) -> usize {
-        tokio::time::timeout(PATIENCE, self.gateway.stop(PATIENCE)).await.expect("it stops in time")
     }
 }
 

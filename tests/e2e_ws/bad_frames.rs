@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame, within};
-use crate::running::Running;
+use crate::peer::{BINARY, CLOSE, PING, PONG, Peer, TEXT, frame};
+use crate::running::{Running, within};
 
 #[tokio::test]
 async fn frames_that_break_the_protocol_are_closed_on_with_their_code() {

@@ -19,8 +19,8 @@ use wire::frame::FRAME_BYTES_MAX;
 use crate::client::{Client, kind};
 use crate::gateway::{Gateway, PATIENCE, eventually};
 use crate::many::open;
-use crate::peer::{CLOSE, Peer, TEXT, frame, within};
-use crate::running::Running;
+use crate::peer::{CLOSE, Peer, TEXT, frame};
+use crate::running::{Running, within};
 
 /// How long the requests that are in flight when the signal comes take: longer than all of them are sent in.
 const WORK_MS: u64 = 4000;

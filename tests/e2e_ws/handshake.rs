@@ -4,8 +4,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::peer::{ACCEPT, KEY, Peer, opening, within};
-use crate::running::Running;
+use crate::peer::{ACCEPT, KEY, Peer, opening};
+use crate::running::{Running, within};
 
 /// The status, the head and the body that are answered to these bytes.
 async fn answer(gateway: &Running, request: &str) -> (u16, String, String) {

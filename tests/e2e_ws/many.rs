@@ -1,7 +1,8 @@
 //! Many sockets at once on the real program: they cost little while idle.
 
 use crate::gateway::Gateway;
-use crate::peer::{Peer, within};
+use crate::peer::Peer;
+use crate::running::within;
 
 /// So many peers that speak JSON.
 pub(crate) async fn open(gateway: &Gateway, count: usize) -> Vec<Peer> {
@@ -19,7 +20,7 @@ async fn a_request_after_the_goodbye_is_told_that_it_was_not_sent() {
     let mut peer = gateway.peer().await;
     peer.say("{\"op\":\"request\",\"id\":1,\"subject\":\"demo.slow\",\"payload\":500}").await;
     gateway.until("in_flight", 1).await;
-    let stopping = gateway.stop(crate::peer::PATIENCE);
+    let stopping = gateway.stop_within(crate::running::PATIENCE);
     assert_eq!(peer.json().await["op"], "goaway");
     peer.say("{\"op\":\"request\",\"id\":2,\"subject\":\"demo.echo\"}").await;
     let refused = peer.json().await;

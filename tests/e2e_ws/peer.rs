@@ -1,14 +1,12 @@
 //! A WebSocket client of raw bytes, which can say what no library would.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Far more than anything here takes; what is waited for this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+use crate::running::{Running, within};
 
 /// First bytes of whole frames.
 pub(crate) const TEXT: u8 = 0x81;
@@ -20,11 +18,6 @@ pub(crate) const PONG: u8 = 0x8A;
 /// The key of RFC 6455 section 1.3, and what is to be answered to it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-
-/// What a future gives, which is soon.
-pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it comes in time")
-}
 
 /// The head of a handshake.
 pub(crate) fn opening(subprotocol: &str) -> String {
@@ -140,5 +133,12 @@ impl Peer {
         let _ = within(self.0.read_to_end(&mut rest)).await;
         assert!(rest.is_empty(), "{rest:?}");
         u16::from_be_bytes([payload[0], payload[1]])
+    }
+}
+
+impl Running {
+    /// A peer that speaks JSON.
+    pub(crate) async fn peer(&self) -> Peer {
+        Peer::open(self.http, "ipc-gateway.v1+json").await
     }
 }

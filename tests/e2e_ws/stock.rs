@@ -26,7 +26,7 @@ async fn pythons_websockets_requests_publishes_and_subscribes_in_both_forms() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e_ws/stock.py");
     let address = gateway.http.to_string();
     let ran = tokio::process::Command::new(python()).args([script, &address]).output();
-    let output = crate::peer::within(ran).await.unwrap();
+    let output = crate::running::within(ran).await.unwrap();
     let told =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && told.ends_with("all is well\n"), "{told}");

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A shared, bounded count of bytes. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -29,6 +30,10 @@ struct Counts {
     pressed_total: AtomicU64,
     /// How far messages that arrive in pieces may go.
     arriving: AtomicUsize,
+    /// What connections cost that are open, whatever they do. Taken off what may be used.
+    standing: AtomicUsize,
+    /// In milliseconds.
+    unread_max: AtomicU64,
 }
 
 /// Where the marks of a [`ByteBudget`] are, in percent of its limit (0 to 100), in rising order.
@@ -56,6 +61,8 @@ impl ByteBudget {
             pressed: AtomicBool::new(false),
             pressed_total: AtomicU64::new(0),
             arriving: AtomicUsize::new(bytes_max),
+            standing: AtomicUsize::new(0),
+            unread_max: AtomicU64::new(u64::MAX),
         }))
     }
 
@@ -75,15 +82,51 @@ impl ByteBudget {
         self.0.arriving.store(low, Ordering::Relaxed);
     }
 
+    /// Sets how long whoever takes nothing is waited for while new work is refused.
+    pub fn set_unread_max(&self, unread_max: Duration) {
+        let milliseconds = u64::try_from(unread_max.as_millis()).unwrap_or(u64::MAX);
+        self.0.unread_max.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// How long whoever takes nothing is waited for, at most, while new work is refused.
+    pub fn unread_max(&self) -> Duration {
+        Duration::from_millis(self.0.unread_max.load(Ordering::Relaxed))
+    }
+
+    /// How long to wait for a peer that takes nothing of what waits for it and otherwise had `timeout`: while new work is
+    /// refused, what waits for it is memory that others need.
+    pub fn patience(&self, timeout: Duration) -> Duration {
+        if self.is_pressed() { timeout.min(self.unread_max()) } else { timeout }
+    }
+
+    /// Takes what an open connection costs whatever it does; `None` when connections have all that they may have, one
+    /// half. They are no reason to refuse work, but what they have is not there for messages.
+    pub fn stand(&self, bytes: usize) -> Option<Standing> {
+        let most = self.bytes_max() / 2;
+        let more = |standing: usize| standing.checked_add(bytes).filter(|sum| *sum <= most);
+        let taken = self.0.standing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| Standing { budget: self.clone(), bytes: AtomicUsize::new(bytes) })
+    }
+
+    /// What open connections cost.
+    pub fn standing(&self) -> usize {
+        self.0.standing.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are not there for others.
+    fn gone(&self) -> usize {
+        self.used().saturating_add(self.standing())
+    }
+
     /// Whether queues of whoever does not read are to be kept short.
     pub fn is_short(&self) -> bool {
-        self.used() >= self.0.short.load(Ordering::Relaxed)
+        self.gone() >= self.0.short.load(Ordering::Relaxed)
     }
 
     /// Whether an answer of so many bytes fits, which is the last thing that is refused: it was worked for, and whoever
     /// keeps it charges it at once. Like any message, one of [`SMALL_BYTES`] always does.
     pub fn fits(&self, bytes: usize) -> bool {
-        bytes <= SMALL_BYTES || self.used().saturating_add(bytes) <= self.bytes_max()
+        bytes <= SMALL_BYTES || self.gone().saturating_add(bytes) <= self.bytes_max()
     }
 
     /// How many bytes may wait for one reader who may have `bytes_max` of them: next to nothing while memory is short.
@@ -95,7 +138,7 @@ impl ByteBudget {
     /// Whether new work is to be refused: from the high watermark on, until the low one is reached again. Looking
     /// is what turns it over.
     pub fn is_pressed(&self) -> bool {
-        let (counts, used) = (&*self.0, self.used());
+        let (counts, used) = (&*self.0, self.gone());
         // Relaxed, like all here: nobody reads other memory by what this says.
         if counts.pressed.load(Ordering::Relaxed) {
             if used > counts.low.load(Ordering::Relaxed) {
@@ -200,6 +243,7 @@ impl Charge {
     }
 
     fn grow_to(&mut self, limit: usize, more: usize) -> bool {
+        let limit = limit.saturating_sub(self.budget.standing());
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= limit);
         // Relaxed: the count guards an amount, it publishes no other memory.
         let taken = self.budget.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -252,6 +296,27 @@ impl Charge {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// What an open connection costs, given back when dropped.
+#[derive(Debug)]
+pub struct Standing {
+    budget: ByteBudget,
+    bytes: AtomicUsize,
+}
+
+impl Standing {
+    /// From now on it costs no more than `bytes`.
+    pub fn shrink_to(&self, bytes: usize) {
+        let before = self.bytes.fetch_min(bytes, Ordering::Relaxed);
+        self.budget.0.standing.fetch_sub(before.saturating_sub(bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        self.budget.0.standing.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -319,6 +384,36 @@ mod tests {
         assert!(budget.fits(1_000) && !budget.fits(1_001) && budget.fits(0));
         budget.set_limit(1);
         assert!(budget.fits(SMALL_BYTES) && !budget.fits(SMALL_BYTES + 1) && !budget.fits(usize::MAX));
+    }
+
+    #[test]
+    fn connections_take_room_from_messages_up_to_a_half_and_refuse_no_work_alone() {
+        let budget = ByteBudget::new(10_000);
+        budget.set_marks(Marks { short: 60, low: 70, high: 80 });
+        let one = budget.stand(4_000).unwrap();
+        assert!(budget.stand(1_001).is_none());
+        let two = budget.stand(1_000).unwrap();
+        assert_eq!((budget.used(), budget.standing()), (0, 5_000));
+        assert!(!budget.is_pressed() && !budget.is_short());
+        assert!(budget.charge(5_001).is_none() && !budget.fits(5_001) && budget.fits(5_000));
+        let charge = budget.charge(3_000).unwrap();
+        assert!(budget.is_pressed());
+        one.shrink_to(1_000);
+        one.shrink_to(2_000);
+        assert_eq!(budget.standing(), 2_000);
+        assert!(!budget.is_pressed());
+        drop((one, two, charge));
+        assert_eq!((budget.used(), budget.standing()), (0, 0));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_waited_for_a_shorter_time_while_work_is_refused() {
+        let budget = ByteBudget::new(1000);
+        budget.set_unread_max(Duration::from_secs(2));
+        let (long, little) = (Duration::from_secs(30), Duration::from_millis(100));
+        assert_eq!(budget.patience(long), long);
+        let _charge = budget.charge_always(1000);
+        assert_eq!((budget.patience(long), budget.patience(little)), (Duration::from_secs(2), little));
     }
 
     #[test]

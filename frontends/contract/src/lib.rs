@@ -64,7 +64,7 @@ pub mod subject;
 pub mod trace;
 
 pub use admission::{Admission, Handshake};
-pub use budget::{ByteBudget, Charge, Marks, PIECES_BYTES, SMALL_BYTES};
+pub use budget::{ByteBudget, Charge, Marks, PIECES_BYTES, SMALL_BYTES, Standing};
 pub use delivery::{Delivery, Format, SHARED_BYTES};
 pub use drain::Drain;
 pub use error::{Blame, Error, Failed, Kind, Outcome, Retry, Row, Scope};

@@ -69,6 +69,8 @@ pub struct DoorMeters {
     pub protocol_errors_total: Counter,
     /// Connections that ended with requests in flight, which were cancelled.
     pub vanished_total: Counter,
+    /// Connections ended because their peer took nothing for too long.
+    pub stalled_total: Counter,
     /// Requests whose handling panicked; each was answered `internal`.
     pub panics_total: Counter,
     /// Pooled read buffers ready for use.

@@ -23,6 +23,7 @@ use wire::caps::Place;
 use wire::departure::{Shared, Socket};
 use wire::entrance::{Guest, Host};
 use wire::listener::Listener;
+use wire::unwritten::Unwritten;
 use wire::watched::Watched;
 
 use crate::answer::Answers;
@@ -32,6 +33,8 @@ use crate::{Door, Settings};
 
 /// What a connection without a call gets to take its last answer, once it is to end.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
+/// What an open connection costs: its task and timers, the buffers of h2 and its tables of streams and headers.
+const CONNECTION_BYTES: usize = 24 * 1024;
 /// Bytes of the largest frame, the least that HTTP/2 allows (RFC 9113, section 6.5.2).
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// Bytes of one stream that hyper holds until the client takes them.
@@ -121,6 +124,7 @@ where
 {
     const NAME: &'static str = crate::NAME;
     type Entry = Handshake;
+    const CONNECTION_BYTES: usize = CONNECTION_BYTES;
 
     fn serve(
         &self,
@@ -151,7 +155,8 @@ impl<P: Pipeline> Serving<P> {
             Arc::clone(&meters),
             handshake,
         );
-        let watched = Watched::new(stream, hello, turn, meters, bounds.write_timeout);
+        let unwritten = Unwritten::new(bounds.write_timeout, &door.gate.budget);
+        let watched = Watched::new(stream, hello, turn, Arc::clone(&meters), unwritten);
         let (beat, budget) = (pulse.clone(), door.gate.budget.clone());
         let takings = Takings::default();
         let takings_of_answers = takings.clone();
@@ -172,7 +177,8 @@ impl<P: Pipeline> Serving<P> {
         };
         let ended = tokio::select! {
             ended = poll_fn(|context| attended(context, connection.as_mut())) => ended,
-            () = takings.stalled(bounds.write_timeout) => {
+            () = takings.stalled(bounds.write_timeout, &door.gate.budget) => {
+                meters.stalled_total.increment();
                 tracing::debug!(door = crate::NAME, "a client takes nothing of an answer");
                 // GOAWAY, so that new calls go by another connection. Calls beside the one that waits are told what
                 // became of them, within their deadlines; then what waits for this client is given up.

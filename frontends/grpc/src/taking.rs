@@ -30,46 +30,87 @@ const TURNS: usize = 3;
 
 /// The answers of one connection that wait for their client.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Takings(Arc<Turns>);
+pub(crate) struct Takings(Arc<Clocks>);
+
+/// Two clocks: by the one nothing may wait for longer than its turns say, by the other only while memory is short.
+#[derive(Debug, Default)]
+struct Clocks {
+    always: Clock,
+    short: Clock,
+}
 
 #[derive(Debug, Default)]
-struct Turns {
+struct Clock {
     now: AtomicUsize,
     waiting: [AtomicUsize; TURNS],
+}
+
+impl Clock {
+    fn enter(&self) -> usize {
+        let since = self.now.load(Ordering::Relaxed) % TURNS;
+        self.waiting[since].fetch_add(1, Ordering::Relaxed);
+        since
+    }
+
+    fn leave(&self, since: usize) {
+        self.waiting[since].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Says whether something has waited for a turn or more; else the next turn begins.
+    fn is_late(&self) -> bool {
+        let next = self.now.load(Ordering::Relaxed) + 1;
+        let waits = |turn: usize| self.waiting[turn % TURNS].load(Ordering::Relaxed) > 0;
+        let is_late = waits(next) || waits(next + 1);
+        if !is_late {
+            self.now.store(next, Ordering::Relaxed);
+        }
+        is_late
+    }
 }
 
 /// Something that waits for its client, until it is dropped.
 #[derive(Debug)]
 struct Waits {
-    turns: Arc<Turns>,
-    since: usize,
+    clocks: Arc<Clocks>,
+    since: (usize, usize),
 }
 
 impl Takings {
     fn wait(&self) -> Waits {
-        let since = self.0.now.load(Ordering::Relaxed) % TURNS;
-        self.0.waiting[since].fetch_add(1, Ordering::Relaxed);
-        Waits { turns: Arc::clone(&self.0), since }
+        let since = (self.0.always.enter(), self.0.short.enter());
+        Waits { clocks: Arc::clone(&self.0), since }
     }
 
-    /// Resolves when something has waited for `timeout`; after twice that at the latest.
-    pub(crate) async fn stalled(&self, timeout: Duration) {
-        loop {
-            tokio::time::sleep(timeout).await;
-            let next = self.0.now.load(Ordering::Relaxed) + 1;
-            if self.0.waiting[next % TURNS].load(Ordering::Relaxed) > 0
-                || self.0.waiting[(next + 1) % TURNS].load(Ordering::Relaxed) > 0
-            {
-                break;
+    /// Resolves when something has waited for `timeout`; after twice that at the latest. While memory is short, for the
+    /// less that `budget` says.
+    pub(crate) async fn stalled(&self, timeout: Duration, budget: &ByteBudget) {
+        let always = async {
+            loop {
+                tokio::time::sleep(timeout).await;
+                if self.0.always.is_late() {
+                    break;
+                }
             }
-            self.0.now.store(next, Ordering::Relaxed);
+        };
+        let short = async {
+            loop {
+                tokio::time::sleep(budget.unread_max().min(timeout)).await;
+                if self.0.short.is_late() && budget.is_pressed() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = always => {}
+            () = short => {}
         }
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.turns.waiting[self.since].fetch_sub(1, Ordering::Relaxed);
+        self.clocks.always.leave(self.since.0);
+        self.clocks.short.leave(self.since.1);
     }
 }
 
@@ -153,7 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_waits_is_noticed_within_twice_the_time() {
         for late in [0, 1, 500, 999] {
-            let (takings, start) = (Takings::default(), Instant::now());
+            let (takings, start, enough) = (Takings::default(), Instant::now(), ByteBudget::new(1));
             let waiting = async {
                 tokio::time::sleep(Duration::from_millis(3000 + late)).await;
                 let waits = takings.wait();
@@ -161,7 +202,7 @@ mod tests {
                 drop(waits);
             };
             tokio::select! {
-                () = takings.stalled(SECOND) => {}
+                () = takings.stalled(SECOND, &enough) => {}
                 () = waiting => panic!("it was not noticed"),
             }
             let waited = start.elapsed().saturating_sub(Duration::from_millis(3000 + late));
@@ -170,8 +211,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_waits_is_noticed_sooner_while_memory_is_short_and_only_then() {
+        let (takings, budget, start) = (Takings::default(), ByteBudget::new(1), Instant::now());
+        budget.set_unread_max(SECOND);
+        let waits = takings.wait();
+        let short = async {
+            tokio::time::sleep(10 * SECOND).await;
+            let _charge = budget.charge_always(1);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = takings.stalled(60 * SECOND, &budget) => {}
+            () = short => {}
+        }
+        let waited = start.elapsed();
+        assert!((10 * SECOND..=12 * SECOND).contains(&waited), "after {waited:?}");
+        drop(waits);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_is_taken_in_time_is_left_alone() {
-        let takings = Takings::default();
+        let (takings, enough) = (Takings::default(), ByteBudget::new(1));
         let taking = async {
             for _ in 0..100 {
                 let waits = takings.wait();
@@ -180,7 +240,7 @@ mod tests {
             }
         };
         tokio::select! {
-            () = takings.stalled(SECOND) => panic!("each was taken in time"),
+            () = takings.stalled(SECOND, &enough) => panic!("each was taken in time"),
             () = taking => {}
         }
     }

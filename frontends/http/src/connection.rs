@@ -31,10 +31,15 @@ use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
 use wire::departure::{Departure, Shared};
 use wire::entrance::{Guest, Host};
+use wire::unwritten::Unwritten;
 use wire::watched::Watched;
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
+/// What an open connection costs: its task and timers, and the first buffer of hyper (8 KiB).
+const CONNECTION_BYTES: usize = 12 * 1024;
+/// What one costs on which another protocol has taken over: without that buffer.
+const UPGRADED_BYTES: usize = 4096;
 
 /// Who is at the other end: among the extensions of every request.
 #[derive(Clone, Debug)]
@@ -86,6 +91,7 @@ impl<P> Clone for Serving<P> {
 impl<P: Pipeline> Host<TcpListener> for Serving<P> {
     const NAME: &'static str = HttpDoor::<NoMount>::NAME;
     type Entry = Handshake;
+    const CONNECTION_BYTES: usize = CONNECTION_BYTES;
 
     fn serve(
         &self,
@@ -109,9 +115,11 @@ impl<P: Pipeline> Serving<P> {
         let (stream, turn) = (Shared::new(stream), Turn::default());
         let departure = stream.departure();
         let mut attendant = Attendant::new(turn.clone(), &departure);
-        let peer = Peer { address, departure, _place: Arc::new(place) };
-        let heads = Heads::new(pulse.clone(), bounds.header_timeout);
-        let watched = Watched::new(stream, heads, turn, Arc::clone(&meters), bounds.write_timeout);
+        let place = Arc::new(place);
+        let peer = Peer { address, departure, _place: Arc::clone(&place) };
+        let heads = Heads::new(pulse.clone(), bounds.header_timeout, &door.gate.budget);
+        let unwritten = Unwritten::new(bounds.write_timeout, &door.gate.budget);
+        let watched = Watched::new(stream, heads, turn, Arc::clone(&meters), unwritten);
         let (beat, stopping) = (pulse.clone(), drain.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Its first head is whole.
@@ -121,10 +129,12 @@ impl<P: Pipeline> Serving<P> {
             request.extensions_mut().insert(peer.clone());
             let (door, router, beat, stopping) =
                 (Arc::clone(&door), router.clone(), beat.clone(), stopping.clone());
+            let place = Arc::clone(&place);
             async move {
                 let mut response = answer(&door, router, request.map(Body::new)).await;
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     beat.upgraded();
+                    place.costs_only(UPGRADED_BYTES);
                 } else if stopping.is_draining() {
                     // The goodbye of HTTP/1.1: who has an answer anyway need not wait for its moment.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,7 +1,8 @@
 //! Where a connection is between its requests, and the time that each head has.
 //!
 //! Hyper knows one time for a head, which runs while a connection is idle too. So it is kept where every byte passes,
-//! by what the transport is watched with: a read fails when a head that has begun is not whole in time.
+//! by what the transport is watched with: a read fails when a head that has begun is not whole in time, or when it is a
+//! long one and memory is short.
 
 use std::future::Future;
 use std::io;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
+use contract::{ByteBudget, Charge, PIECES_BYTES};
 use tokio::time::{Sleep, sleep};
 use wire::watched::Watch;
 
@@ -83,12 +85,25 @@ pub(crate) struct Heads {
     timeout: Duration,
     /// When the head that has begun must be whole.
     due: Option<Pin<Box<Sleep>>>,
+    /// For what has come of it.
+    charge: Charge,
 }
 
 impl Heads {
-    /// Of a connection that is new; the time for its first head, at most `timeout`, begins now.
-    pub(crate) fn new(pulse: Pulse, timeout: Duration) -> Self {
-        Self { pulse, timeout, due: Some(Box::pin(sleep(timeout))) }
+    /// Of a connection that is new; the time for its first head, at most `timeout`, begins now. What comes of a head is
+    /// charged to `budget`.
+    pub(crate) fn new(pulse: Pulse, timeout: Duration, budget: &ByteBudget) -> Self {
+        Self { pulse, timeout, due: Some(Box::pin(sleep(timeout))), charge: budget.charge_always(0) }
+    }
+
+    /// A head as most are always fits: its request is answered that there is no memory.
+    fn charge(&mut self, bytes: usize) -> io::Result<()> {
+        if self.charge.bytes().saturating_add(bytes) <= PIECES_BYTES {
+            self.charge.grow_always(bytes);
+        } else if !self.charge.grow_arriving(bytes) {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "no memory for a request's head"));
+        }
+        Ok(())
     }
 }
 
@@ -103,9 +118,11 @@ impl Watch for Heads {
             }
             _ => {
                 self.due = None;
+                self.charge.shrink(self.charge.bytes());
                 return Ok(());
             }
         }
+        self.charge(bytes.len())?;
         let is_late = self.due.as_mut().is_some_and(|due| due.as_mut().poll(context).is_ready());
         if is_late {
             Err(io::Error::new(io::ErrorKind::TimedOut, "a request's head took too long"))

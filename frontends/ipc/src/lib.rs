@@ -108,6 +108,9 @@ impl Frontend for UnixSocket {
     }
 }
 
+/// What an open connection costs: its session, and the task and timers around it.
+const CONNECTION_BYTES: usize = 4096;
+
 /// All that a connection is served with.
 struct Serving<P> {
     gate: Gate<P>,
@@ -118,6 +121,7 @@ struct Serving<P> {
 impl<P: Pipeline> Host<SocketFile> for Serving<P> {
     const NAME: &'static str = UnixSocket::NAME;
     type Entry = ();
+    const CONNECTION_BYTES: usize = CONNECTION_BYTES;
 
     fn serve(&self, stream: UnixStream, guest: Guest<(), ()>) -> impl Future<Output = ()> + Send + 'static {
         let (gate, pool, bounds) = (self.gate.clone(), self.pool.clone(), Arc::clone(&self.bounds));

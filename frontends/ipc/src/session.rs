@@ -19,10 +19,11 @@ use std::time::Duration;
 use contract::{Frontend, Gate, Origin, Pipeline};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, timeout};
 
 use wire::conversation::Conversation;
 use wire::message::Limits;
+use wire::unwritten::Unwritten;
 
 use crate::UnixSocket;
 use crate::buffers::BufferPool;
@@ -127,8 +128,7 @@ struct Session<P: Pipeline> {
     gathered: bool,
     partial: Partial,
     read_deadline: Option<Pin<Box<Sleep>>>,
-    /// Of something to be written.
-    write_due: Option<Pin<Box<Sleep>>>,
+    unwritten: Unwritten,
     watch: Option<Pin<Box<Sleep>>>,
 }
 
@@ -157,7 +157,7 @@ impl<P: Pipeline> Session<P> {
             gathered: false,
             partial: Partial::Nothing,
             read_deadline: None,
-            write_due: None,
+            unwritten: Unwritten::new(bounds.write_timeout, &gate.budget),
             watch: None,
             conversation: None,
             origin,
@@ -299,7 +299,7 @@ impl<P: Pipeline> Session<P> {
             match self.outbox.write(&self.stream) {
                 Ok(written) => {
                     self.gate.meters.sent_bytes_total.add(written as u64);
-                    self.write_due = None;
+                    self.unwritten.settle();
                     moved = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -320,9 +320,8 @@ impl<P: Pipeline> Session<P> {
 
     /// Begins or checks the time within which something must be written.
     fn check_write(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let timeout = self.bounds.write_timeout;
-        let due = self.write_due.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        if due.as_mut().poll(context).is_ready() {
+        if self.unwritten.poll(context).is_ready() {
+            self.gate.meters.stalled_total.increment();
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
         }
         Ok(())

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tungstenite::protocol::frame::coding::Control;
 use wire::departure::Departure;
+use wire::unwritten::Unwritten;
 
 use crate::close::{self, Ending};
 use crate::outbox::Outbox;
@@ -73,8 +74,7 @@ pub struct Socket<S> {
     keepalive: Pin<Box<Sleep>>,
     /// Of the message that has begun.
     message_due: Option<Pin<Box<Sleep>>>,
-    /// Of something to be written.
-    write_due: Option<Pin<Box<Sleep>>>,
+    unwritten: Unwritten,
     departure: Departure,
     /// Of a peer that is not heard: it left, or where that is not told, it is time to look at it.
     watch: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             awaiting_pong: false,
             keepalive: Box::pin(sleep(first)),
             message_due: None,
-            write_due: None,
+            unwritten: Unwritten::new(bounds.write_timeout, budget),
             watch: None,
             close_due: None,
             stream,
@@ -158,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             match self.outbox.poll_write(context, &mut self.stream) {
                 Poll::Ready(Ok(written)) => {
                     self.meters.sent_bytes_total.add(written as u64);
-                    self.write_due = None;
+                    self.unwritten.settle();
                     moved = true;
                 }
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -316,12 +316,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.state = State::Ended;
             return Ok(true);
         }
-        if !self.outbox.is_empty() {
-            let timeout = self.bounds.write_timeout;
-            let due = self.write_due.get_or_insert_with(|| Box::pin(sleep(timeout)));
-            if due.as_mut().poll(context).is_ready() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
-            }
+        if !self.outbox.is_empty() && self.unwritten.poll(context).is_ready() {
+            self.meters.stalled_total.increment();
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing"));
         }
         if self.state != State::Open {
             return Ok(false);

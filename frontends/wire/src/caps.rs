@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use contract::DoorMeters;
+use contract::{DoorMeters, Standing};
 
 /// The places for connections; cloning shares them.
 #[derive(Clone, Debug)]
@@ -34,6 +34,25 @@ pub struct Place {
     places: Places,
     /// Where it counts, if its address is counted.
     counted: Option<IpAddr>,
+    /// What its connection costs.
+    standing: Option<Standing>,
+}
+
+impl Place {
+    /// The same, of a connection that costs this.
+    #[must_use]
+    pub fn standing(self, standing: Standing) -> Self {
+        let mut place = self;
+        place.standing = Some(standing);
+        place
+    }
+
+    /// From now on its connection costs no more than `bytes`.
+    pub fn costs_only(&self, bytes: usize) {
+        if let Some(standing) = &self.standing {
+            standing.shrink_to(bytes);
+        }
+    }
 }
 
 impl Places {
@@ -59,7 +78,7 @@ impl Places {
         }
         taken.total += 1;
         self.0.meters.connections.add(1);
-        Some(Place { places: self.clone(), counted: counted.map(|(address, _)| address) })
+        Some(Place { places: self.clone(), counted: counted.map(|(address, _)| address), standing: None })
     }
 }
 

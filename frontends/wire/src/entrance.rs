@@ -66,6 +66,9 @@ pub trait Host<L: Listener>: Send + Sync {
     /// What its connections have on their way in.
     type Entry: Entry;
 
+    /// What an open connection costs in bytes, whatever it does: its task, its timers, what its protocol keeps.
+    const CONNECTION_BYTES: usize;
+
     /// Serves a connection to its end.
     fn serve(
         &self,
@@ -141,6 +144,12 @@ where
         let full = Error::new(Kind::Overloaded, "too many connections; try again later");
         return refuse::<L, H, P>(stream, host, gate, &full.with_retry_after(RETRY_AFTER));
     };
+    let Some(standing) = gate.budget.stand(H::CONNECTION_BYTES) else {
+        gate.admission.note_pressed();
+        let full = Error::new(Kind::Overloaded, "the gateway has no memory for another connection");
+        return refuse::<L, H, P>(stream, host, gate, &full.with_retry_after(RETRY_AFTER));
+    };
+    let place = place.standing(standing);
     let origin = match gate.admit(H::NAME, &presented) {
         Ok(origin) => origin,
         Err(error) => {

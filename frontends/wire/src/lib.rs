@@ -42,6 +42,7 @@ pub mod sink;
 pub mod site;
 pub mod socket;
 pub mod streams;
+pub mod unwritten;
 pub mod watched;
 
 pub use conversation::Conversation;

@@ -6,18 +6,16 @@
 //! to a door alone, and said by its [`Watch`]. What the library is told is an error of the transport, and it drops
 //! the connection with everything that belongs to it.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use contract::DoorMeters;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
 use crate::attendant::Turn;
+use crate::unwritten::Unwritten;
 
 /// What a door watches on a transport.
 pub trait Watch {
@@ -46,16 +44,14 @@ pub struct Watched<S, W> {
     watch: W,
     turn: Turn,
     meters: Arc<DoorMeters>,
-    write_timeout: Duration,
-    /// When something must have been written.
-    write_due: Option<Pin<Box<Sleep>>>,
+    unwritten: Unwritten,
 }
 
 impl<S, W: Watch> Watched<S, W> {
-    /// Watches `stream`, of which nothing may wait to be written for longer than `write_timeout`; reads are told to
+    /// Watches `stream`, of which nothing may wait to be written for longer than `unwritten` says; reads are told to
     /// `turn`.
-    pub fn new(stream: S, watch: W, turn: Turn, meters: Arc<DoorMeters>, write_timeout: Duration) -> Self {
-        Self { stream, watch, turn, meters, write_timeout, write_due: None }
+    pub fn new(stream: S, watch: W, turn: Turn, meters: Arc<DoorMeters>, unwritten: Unwritten) -> Self {
+        Self { stream, watch, turn, meters, unwritten }
     }
 
     /// Counts what was written, or looks how long nothing could be.
@@ -65,7 +61,7 @@ impl<S, W: Watch> Watched<S, W> {
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
-            self.write_due = None;
+            self.unwritten.settle();
             self.watch.wrote(false);
             if let Ok(bytes) = written {
                 self.meters.sent_bytes_total.add(bytes as u64);
@@ -76,9 +72,8 @@ impl<S, W: Watch> Watched<S, W> {
             return Poll::Pending;
         }
         self.watch.wrote(true);
-        let timeout = self.write_timeout;
-        let due = self.write_due.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        ready!(due.as_mut().poll(context));
+        ready!(self.unwritten.poll(context));
+        self.meters.stalled_total.increment();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
     }
 }
@@ -134,7 +129,12 @@ impl<S: AsyncWrite + Unpin, W: Watch + Unpin> AsyncWrite for Watched<S, W> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use contract::ByteBudget;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -166,7 +166,8 @@ mod tests {
     fn watched<S>(stream: S, is_bounded: bool) -> (Watched<S, Most>, Arc<DoorMeters>) {
         let meters = Arc::<DoorMeters>::default();
         let watch = Most { bytes: 10, is_bounded, waits: false };
-        (Watched::new(stream, watch, Turn::default(), Arc::clone(&meters), WRITE_TIMEOUT), meters)
+        let unwritten = Unwritten::new(WRITE_TIMEOUT, &ByteBudget::new(1));
+        (Watched::new(stream, watch, Turn::default(), Arc::clone(&meters), unwritten), meters)
     }
 
     #[tokio::test]
@@ -196,7 +197,8 @@ mod tests {
         let peer = slow.await.unwrap();
         watched.write_all(&[7; 4]).await.unwrap();
         let began = tokio::time::Instant::now();
-        let error = watched.write_all(&[7; 4]).await.unwrap_err();
+        let written = tokio::time::timeout(WRITE_TIMEOUT * 10, watched.write_all(&[7; 4])).await;
+        let error = written.expect("it is given up").unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
             (io::ErrorKind::TimedOut, "the peer takes nothing".into())

@@ -19,6 +19,7 @@ use super::posted::Posted;
 use super::slot::{Asker, Streamed, Terms, Waiting};
 use super::subscription::{Attached, Deliveries, Subscription};
 use crate::backend::cancel::{Cancel, Manner};
+use crate::backend::memory::{Memory, no_room};
 use crate::backend::replies::{Reader, Replies, ReplyBounds, ReplyMeters};
 use crate::backend::{Reading, incoming};
 
@@ -37,6 +38,7 @@ struct Shared {
     meters: Arc<Meters>,
     /// Answers of many messages.
     replies: Arc<ReplyMeters>,
+    memory: Memory,
 }
 
 /// What became of a request.
@@ -58,11 +60,16 @@ impl Broker {
             subscribed: Notify::new(),
             meters: Arc::default(),
             replies: Arc::default(),
+            memory: Memory::default(),
         }))
     }
 
     pub(super) fn is_open(&self) -> bool {
         !self.0.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 
     pub(super) fn meters(&self) -> &Arc<Meters> {
@@ -216,6 +223,7 @@ impl Broker {
     fn terms(&self, manner: &Manner, replies: Option<Arc<Replies<Asker>>>) -> Terms {
         Terms {
             payload_bytes_max: self.0.settings.payload_bytes_max,
+            memory: self.0.memory.clone(),
             skips_acknowledgements: manner.skips_acknowledgements,
             replies,
         }
@@ -229,6 +237,9 @@ impl Broker {
     fn accept(&self, message: Message) -> Result<Message, Error> {
         if message.payload.len() > self.0.settings.payload_bytes_max {
             return Err(too_large());
+        }
+        if !self.0.memory.fits(message.payload.len()) {
+            return Err(no_room());
         }
         incoming::reply(message.headers, message.payload)
     }
@@ -258,7 +269,11 @@ impl Broker {
         let snapshot = interests.snapshot(posted.subject());
         drop(interests);
         let put = |mailbox: &Mailbox, reply| {
-            let gone = mailbox.put(Letter { delivery: posted.delivery(), reply });
+            let delivery = posted.delivery();
+            if let Some(budget) = self.0.memory.budget() {
+                delivery.charge_to(budget);
+            }
+            let gone = mailbox.put(Letter { delivery, reply });
             self.0.meters.dropped.add(gone.unwrap_or(0));
             gone.is_some()
         };

@@ -22,7 +22,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{DeliveryStream, Error, Headers, Kind, Message, Pattern, Reply, Request, Subject, Target};
+use contract::{
+    ByteBudget, DeliveryStream, Error, Headers, Kind, Message, Pattern, Reply, Request, Subject, Target,
+};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -149,6 +151,10 @@ impl Backend for Embedded {
         })
     }
 
+    fn charge_to(&self, memory: &ByteBudget) {
+        self.0.broker.memory().charge_to(memory);
+    }
+
     fn health(&self) -> Health {
         let open = self.0.broker.is_open();
         let settings = &self.0.settings;
@@ -219,8 +225,8 @@ impl Future for Answer {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Ready(answer) => Poll::Ready(answer.take().expect("a future is not polled after its end")),
-            State::Waiting(waiting) => Pin::new(waiting).poll(context).map(|message| {
-                let Message { headers, payload } = message;
+            State::Waiting(waiting) => Pin::new(waiting).poll(context).map(|answer| {
+                let Message { headers, payload } = answer?;
                 super::incoming::reply(headers, payload).map(Reply::Message)
             }),
             State::Many(answer) => answer.as_mut().poll(context),

@@ -9,12 +9,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use contract::{Error, Kind, Message, Outcome};
+use contract::{Charge, Error, Kind, Message, Outcome};
 use tokio::sync::Notify;
 
 use super::broker::{Broker, Meters};
 use crate::backend::cancel::{Cancel, Reason};
 use crate::backend::incoming;
+use crate::backend::memory::{Memory, no_room};
 use crate::backend::replies::{Replies, Responder, Source};
 
 #[derive(Debug)]
@@ -29,6 +30,8 @@ struct Slot {
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) payload_bytes_max: usize,
+    /// What waits to be taken is charged to it.
+    pub(super) memory: Memory,
     /// Whether the acknowledgement of a stream is none.
     pub(super) skips_acknowledgements: bool,
     /// Where they go, if there may be many.
@@ -38,7 +41,8 @@ pub(super) struct Terms {
 #[derive(Debug)]
 enum State {
     Open(Option<Waker>),
-    Answered(Message),
+    /// With what it costs; `None` is that there was no room for it.
+    Answered(Option<(Message, Option<Charge>)>),
     Closed,
 }
 
@@ -93,8 +97,9 @@ impl ReplyHandle {
         if self.0.terms.skips_acknowledgements && incoming::is_acknowledgement(&answer.payload) {
             return Ok(());
         }
-        let waker = waker.take();
-        *state = State::Answered(answer);
+        let (waker, memory, bytes) = (waker.take(), &self.0.terms.memory, answer.payload.len());
+        let kept = memory.fits(bytes).then(|| (answer, memory.charge_always(bytes)));
+        *state = State::Answered(kept);
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -139,20 +144,21 @@ pub(super) struct Waiting {
 }
 
 impl Future for Waiting {
-    type Output = Message;
+    type Output = Result<Message, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Message> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { slot, cancel } = &mut *self;
         let mut state = slot.state();
         match &mut *state {
-            State::Answered(message) => {
-                let message = std::mem::take(message);
+            State::Answered(kept) => {
+                let kept = kept.take();
                 *state = State::Closed;
                 drop(state);
+                let Some((message, _charge)) = kept else { return Poll::Ready(Err(no_room())) };
                 if let (true, Some(asker)) = (incoming::says_more(&message.headers), cancel.take()) {
                     asker.give_up(Some(Reason::OverLimit));
                 }
-                Poll::Ready(message)
+                Poll::Ready(Ok(message))
             }
             State::Open(waker) => {
                 match waker {
@@ -221,7 +227,7 @@ mod tests {
     use super::*;
 
     fn terms(payload_bytes_max: usize) -> Terms {
-        Terms { payload_bytes_max, skips_acknowledgements: false, replies: None }
+        Terms { payload_bytes_max, memory: Memory::default(), skips_acknowledgements: false, replies: None }
     }
 
     fn answer(text: &'static str) -> Message {
@@ -237,7 +243,7 @@ mod tests {
         assert_eq!(handle.send(answer("much too large")), Err(NotTaken::TooLarge));
         assert_eq!(handle.send(answer("first")), Ok(()));
         assert_eq!(handle.clone().send(answer("second")), Err(NotTaken::Late));
-        assert_eq!(&waiting.await.payload[..], b"first");
+        assert_eq!(&waiting.await.unwrap().payload[..], b"first");
         assert_eq!(handle.send(answer("third")), Err(NotTaken::Late));
         assert_eq!((meters.waiting.get(), meters.late_replies.get()), (0, 2));
     }

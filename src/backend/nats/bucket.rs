@@ -153,6 +153,7 @@ impl KeyValue {
         link.publish(message).await.map_err(|error| trouble(error.to_string()))?;
         ticket.await.map_err(|fault| match fault {
             Fault::Lost => trouble("the connection to NATS was lost"),
+            Fault::NoRoom => trouble("there is no memory for the answer"),
             Fault::Denied => trouble(format!("the NATS server does not permit publishing to {subject}")),
         })
     }

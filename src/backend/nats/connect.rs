@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::counts::Counts;
 use super::inbox::Inbox;
 use super::link::{Link, RoundTripError, Server};
+use super::queue::Queue;
 use super::settings::{Address, Credentials, Settings};
 use super::signals::Signals;
 
@@ -82,7 +83,8 @@ async fn connect_unlimited(
     };
     tracker.spawn(signals.clone().fetch_replies(replies));
     tracker.spawn(signals.clone().deny_requests());
-    let link = Arc::new(Link::new(client, inbox, signals, server, settings.publish_queue_bytes_max));
+    let queue = Queue::new(settings.publish_queue_bytes_max, counts.memory.clone());
+    let link = Arc::new(Link::new(client, inbox, signals, server, queue));
     match link.round_trip(settings.connect_timeout).await {
         // Permissions may change: it is tried again like a server that is away.
         _ if link.is_deaf() => Err(Failure::Deaf),

@@ -2,9 +2,13 @@
 
 use contract::Counter;
 
-/// Counters; each only grows.
+use crate::backend::memory::Memory;
+
+/// Counters, each of which only grows; and the budget for what is held meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    /// Where what is held now is charged.
+    pub(super) memory: Memory,
     /// Requests handed to a connection.
     pub(super) requests: Counter,
     /// Publishes handed to a connection.

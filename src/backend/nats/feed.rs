@@ -54,6 +54,9 @@ impl Feed {
 
     /// Adds a message; the oldest leave when it does not fit.
     pub(super) fn push(&self, delivery: Delivery) {
+        if let Some(budget) = self.counts.memory.budget() {
+            delivery.charge_to(budget);
+        }
         let mut queue = self.lock();
         queue.bytes += weight(&delivery);
         queue.items.push_back(Item::Delivery(Arc::new(delivery)));

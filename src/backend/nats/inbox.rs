@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
+use contract::Charge;
 
 use super::counts::Counts;
 use super::given_up::GivenUp;
@@ -74,7 +75,8 @@ pub(super) enum Phase {
     #[default]
     Free,
     Waiting(Option<Waker>),
-    Answered(Box<Message>),
+    /// With what it costs until it is taken.
+    Answered(Box<(Message, Option<Charge>)>),
     /// Replies go into this queue, as many as it takes.
     Many(Arc<Replies<GivenUp>>),
     Failed(Fault),
@@ -89,6 +91,8 @@ pub(super) enum Fault {
     Lost,
     /// The server refused the subject.
     Denied,
+    /// The reply came, and there is no memory for it.
+    NoRoom,
 }
 
 /// Why a slot was not given.
@@ -193,8 +197,12 @@ impl Inbox {
                 self.counts.acknowledgements_skipped.increment();
             }
             Phase::Waiting(waker) => {
-                let waker = waker.take();
-                *phase = Phase::Answered(Box::new(message));
+                let (waker, memory, bytes) = (waker.take(), &self.counts.memory, message.payload.len());
+                *phase = if memory.fits(bytes) {
+                    Phase::Answered(Box::new((message, memory.charge_always(bytes))))
+                } else {
+                    Phase::Failed(Fault::NoRoom)
+                };
                 drop(held);
                 wake(waker);
             }

@@ -88,20 +88,20 @@ pub(super) enum RoundTripError {
 }
 
 impl Link {
-    /// A link of which at most `queue_bytes_max` bytes wait to be written.
+    /// A link with this queue of what waits to be written.
     pub(super) fn new(
         client: Client,
         inbox: Arc<Inbox>,
         signals: Arc<Signals>,
         server: Server,
-        queue_bytes_max: usize,
+        queue: Queue,
     ) -> Self {
         Self {
             client,
             inbox,
             signals,
             server,
-            queue: Queue::new(queue_bytes_max),
+            queue,
             in_flight: AtomicUsize::new(0),
             pins: AtomicUsize::new(0),
             silences: AtomicUsize::new(0),
@@ -237,7 +237,7 @@ impl Link {
                 );
                 Err(RoundTripError::NotPermitted)
             }
-            Ok(Err(Fault::Lost)) => Err(RoundTripError::Lost),
+            Ok(Err(Fault::Lost | Fault::NoRoom)) => Err(RoundTripError::Lost),
             Err(_) => Err(RoundTripError::TimedOut),
         }
     }

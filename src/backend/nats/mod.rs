@@ -56,7 +56,7 @@ use std::time::Duration;
 use async_nats::message::OutboundMessage;
 use async_nats::{PublishError, StatusCode};
 use bytes::Bytes;
-use contract::{Error, Kind, Outcome, Reply, Request, Subject, Target};
+use contract::{ByteBudget, Error, Kind, Outcome, Reply, Request, Subject, Target};
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::unconstrained;
@@ -129,6 +129,10 @@ impl Backend for Nats {
             Poll::Ready(result) => Answer(State::Ready(Some(result))),
             Poll::Pending => Answer(State::Running(work)),
         }
+    }
+
+    fn charge_to(&self, memory: &ByteBudget) {
+        self.0.counts.memory.charge_to(memory);
     }
 
     fn health(&self) -> Health {

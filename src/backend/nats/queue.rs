@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_nats::message::OutboundMessage;
 use bytes::Bytes;
+use contract::Charge;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use crate::backend::memory::Memory;
 
 /// Messages of at most so many bytes, headers included, are counted together.
 pub(super) const SMALL_BYTES_MAX: usize = 4096;
@@ -29,6 +32,7 @@ pub(super) struct Queue {
     /// Bytes of small messages that were handed over and are not counted yet.
     small: AtomicUsize,
     batch_bytes: usize,
+    memory: Memory,
 }
 
 /// There is no room now.
@@ -37,10 +41,12 @@ pub(super) struct Full;
 
 impl Queue {
     /// Room for `bytes_max` bytes; a single message that is larger fits when nothing else is queued.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    /// What is queued is charged to `memory`.
+    pub(super) fn new(bytes_max: usize, memory: Memory) -> Self {
         let bytes_max = bytes_max.clamp(1, u32::MAX as usize);
         let batch_bytes = BATCH_BYTES.min(bytes_max / 4);
-        Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max, small: AtomicUsize::new(0), batch_bytes }
+        let room = Arc::new(Semaphore::new(bytes_max));
+        Self { room, bytes_max, small: AtomicUsize::new(0), batch_bytes, memory }
     }
 
     /// Bytes queued, up to a batch of small messages.
@@ -52,7 +58,7 @@ impl Queue {
     pub(super) fn admit(&self, message: OutboundMessage) -> Result<OutboundMessage, Full> {
         let Some(counted) = self.counted(&message) else { return Ok(message) };
         if let Ok(permit) = self.room.clone().try_acquire_many_owned(counted.permits) {
-            return Ok(owned(message, permit));
+            return Ok(self.owned(message, permit));
         }
         // Those before it wait all the same, and the next one asks for them again.
         self.small.fetch_add(counted.before, Ordering::Relaxed);
@@ -64,7 +70,13 @@ impl Queue {
     pub(super) async fn wait(&self, message: OutboundMessage) -> OutboundMessage {
         let Some(counted) = self.counted(&message) else { return message };
         let permit: Result<_, AcquireError> = self.room.clone().acquire_many_owned(counted.permits).await;
-        owned(message, permit.expect("the semaphore is never closed"))
+        self.owned(message, permit.expect("the semaphore is never closed"))
+    }
+
+    fn owned(&self, message: OutboundMessage, permit: OwnedSemaphorePermit) -> OutboundMessage {
+        let _charge = self.memory.charge_always(permit.num_permits());
+        let payload = Bytes::from_owner(Owned { payload: message.payload, _permit: permit, _charge });
+        OutboundMessage { payload, ..message }
     }
 
     /// The bytes that count, as far as they fit at all; `None` for a small message within a batch.
@@ -104,6 +116,7 @@ struct Counted {
 struct Owned {
     payload: Bytes,
     _permit: OwnedSemaphorePermit,
+    _charge: Option<Charge>,
 }
 
 impl AsRef<[u8]> for Owned {
@@ -112,14 +125,10 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-fn owned(message: OutboundMessage, permit: OwnedSemaphorePermit) -> OutboundMessage {
-    let payload = Bytes::from_owner(Owned { payload: message.payload, _permit: permit });
-    OutboundMessage { payload, ..message }
-}
-
 #[cfg(test)]
 mod tests {
     use async_nats::HeaderMap;
+    use contract::ByteBudget;
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -130,21 +139,23 @@ mod tests {
 
     #[test]
     fn bytes_count_until_the_payload_is_dropped() {
-        let queue = Queue::new(20_000);
+        let (memory, budget) = (Memory::default(), ByteBudget::new(1));
+        memory.charge_to(&budget);
+        let queue = Queue::new(20_000, memory);
         let (one, two) = (queue.admit(message(9_000)).unwrap(), queue.admit(message(9_000)).unwrap());
-        assert_eq!(queue.bytes(), 18_000);
+        assert_eq!((queue.bytes(), budget.used()), (18_000, 18_000));
         assert!(queue.admit(message(9_000)).is_err());
         let payload = one.payload.clone();
         drop(one);
         assert_eq!(queue.bytes(), 18_000, "a clone of it is still there");
         assert_eq!(payload.len(), 9_000);
         drop((payload, two));
-        assert_eq!(queue.bytes(), 0);
+        assert_eq!((queue.bytes(), budget.used()), (0, 0));
     }
 
     #[test]
     fn small_messages_are_counted_together_and_refused_when_there_is_no_room() {
-        let queue = Queue::new(100_000);
+        let queue = Queue::new(100_000, Memory::default());
         let mut queued = Vec::new();
         while let Ok(small) = queue.admit(message(1000)) {
             queued.push(small);
@@ -161,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_small_message_is_free_and_large_headers_are_not() {
-        let queue = Queue::new(100_000);
+        let queue = Queue::new(100_000, Memory::default());
         let small = queue.admit(message(SMALL_BYTES_MAX)).unwrap();
         assert_eq!(queue.bytes(), 0);
         let mut headers = HeaderMap::new();
@@ -174,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_message_over_the_bound_fits_alone() {
-        let queue = Queue::new(10_000);
+        let queue = Queue::new(10_000, Memory::default());
         let giant = queue.admit(message(1_000_000)).unwrap();
         assert!(queue.admit(message(5_000)).is_err());
         drop(giant);
@@ -183,7 +194,7 @@ mod tests {
 
     #[test]
     fn who_waits_comes_before_who_asks_at_once() {
-        let queue = Queue::new(10_000);
+        let queue = Queue::new(10_000, Memory::default());
         let held = queue.admit(message(8_000)).unwrap();
         let mut waiting = Box::pin(queue.wait(message(6_000)));
         assert!((&mut waiting).now_or_never().is_none());

@@ -10,6 +10,7 @@ use super::pins::Pinned;
 use super::pool::Pool;
 use super::signals;
 use super::ticket::Ticket;
+use crate::backend::memory::no_room;
 use crate::backend::replies::Source;
 
 /// Of one request. The slot is given back before the connection.
@@ -43,5 +44,6 @@ pub(super) fn fault(pool: &Pool, pinned: &Pinned, fault: Fault) -> Error {
             error.with_cause("the server no longer permits to receive replies")
         }
         Fault::Denied => signals::denied(),
+        Fault::NoRoom => no_room(),
     }
 }

@@ -71,7 +71,7 @@ impl Future for Ticket {
                 held.phase = Phase::Waiting(Some(waker));
                 Poll::Pending
             }
-            Phase::Answered(message) => Poll::Ready(Ok(*message)),
+            Phase::Answered(kept) => Poll::Ready(Ok(kept.0)),
             Phase::Failed(fault) => Poll::Ready(Err(fault)),
             Phase::Told | Phase::Free | Phase::Many(_) => {
                 unreachable!("a ticket is polled until it resolves, and not for many replies")

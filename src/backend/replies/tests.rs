@@ -196,7 +196,8 @@ async fn what_waits_is_charged_until_it_is_taken_or_given_up() {
     scene.bring("1234", true);
     let mut stream = scene.stream().await;
     let one = memory.used();
-    assert_eq!(one, Part::cost(1, 4));
+    // With the room of the list that said that more follows.
+    assert!(one > Part::cost(1, 4), "{one}");
     scene.bring("5678", true);
     assert_eq!(memory.used(), 2 * one);
     assert_eq!((read(&mut stream), memory.used()), (vec!["1234".to_owned(), "5678".to_owned()], 0));
@@ -206,7 +207,7 @@ async fn what_waits_is_charged_until_it_is_taken_or_given_up() {
     assert_eq!(memory.used(), 0);
     let mut single = Scene::charged(BOUNDS, Some(memory.clone()));
     single.bring("only", false);
-    assert_eq!(memory.used(), one);
+    assert_eq!(memory.used(), Part::cost(1, 4));
     assert!(single.answer().await.is_ok());
     assert_eq!(memory.used(), 0);
 }

@@ -58,6 +58,13 @@ const KEYS: &[Key] = &[
     )
     .default_to("85").reloadable(),
     Key::new(
+        "limits.memory_unread_ms",
+        TIMEOUT_MS,
+        "How long a client may take nothing of what is written to it while new work is refused for want of memory; \
+         then its connection is dropped.",
+    )
+    .default_to("2000").reloadable(),
+    Key::new(
         "limits.slow_start_ms",
         int(0, 300_000, "ms, 0 = at once"),
         "How long the limits of requests at once take to grow from a tenth to all, after an outage or overload.",

@@ -74,15 +74,15 @@ impl Draft {
         let bytes = whole.len() + tenant.len() + settings.default_task_type.len() + FRAME_BYTES;
         let mut draft = Self(Vec::with_capacity(bytes));
         draft.text(r#"{"version":"1","request_id":"#);
-        match [body.request_id, body.task_id].into_iter().flatten().find(|id| is_filled_text(id)) {
-            Some(id) => draft.text(id.get()),
+        if let Some(id) = [body.request_id, body.task_id].into_iter().flatten().find(|id| is_filled_text(id))
+        {
+            draft.text(id.get());
+        } else {
             // Of this request alone and the same in each attempt, so that the router can tell a second one from a second
             // request.
-            None => {
-                let trace = &request.trace;
-                write!(draft.0, r#""{}-{}""#, trace.trace_id(), trace.span_id())
-                    .expect("memory takes everything");
-            }
+            let trace = &request.trace;
+            write!(draft.0, r#""{}-{}""#, trace.trace_id(), trace.span_id())
+                .expect("memory takes everything");
         }
         draft.text(r#","tenant_id":"#);
         draft.quoted(tenant);

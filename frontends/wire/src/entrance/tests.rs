@@ -61,6 +61,7 @@ struct Hands<L: Listener>(UnboundedSender<Service<L>>);
 impl<L: Listener<Stream: 'static, From: 'static>> Host<L> for Hands<L> {
     const NAME: &'static str = "test";
     type Entry = Handshake;
+    const CONNECTION_BYTES: usize = 0;
 
     fn serve(
         &self,
