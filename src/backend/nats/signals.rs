@@ -282,8 +282,7 @@ mod tests {
     async fn a_flood_of_violations_looks_over_the_inbox_now_and_then() {
         let signals = signals();
         let denying = tokio::spawn(signals.clone().deny_requests());
-        let register =
-            || signals.inbox.register(bytes::Bytes::from_static(b"work"), Purpose::Request).unwrap();
+        let register = || signals.inbox.register(Bytes::from_static(b"work"), Purpose::Request).unwrap();
         let refused = violation("Permissions Violation for Publish to \"work\"");
         let (one, started) = (register(), tokio::time::Instant::now());
         signals.hear(&refused);
