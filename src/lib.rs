@@ -16,7 +16,8 @@
 //! | [`identity`] | who a peer is |
 //! | [`config`] | configuration: sources, checks, the typed result |
 //! | [`admin`], [`metrics`], [`telemetry`] | what an operator sees |
-//! | [`client`], [`bench`](mod@bench) | a client of a running gateway, and the benchmark made of it |
+//! | [`client`], [`bench`](mod@bench), [`soak`] | a client of a running gateway, and what is made of it: the benchmark and the soak |
+//! | [`processes`] | the processes that these two start for themselves |
 //! | [`demo_router`] | a reference router, which answers and goes wrong on command |
 //! | [`cli`] | the command line |
 
@@ -41,11 +42,13 @@ pub mod pipeline;
 pub mod policies;
 pub mod policy;
 pub mod pressure;
+pub mod processes;
 pub mod profiles;
 pub mod ramp;
 pub mod route;
 pub mod rules;
 pub mod services;
+pub mod soak;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

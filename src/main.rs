@@ -7,12 +7,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use ipc_gateway::cli::{self, CommandLine};
 
-/// Chosen by measurement: messages are freed on other threads than they were allocated on, which costs a
-/// quarter of what the system's allocator takes. A leak sanitizer (`tests/sanitize`) sees the system's alone.
-#[cfg(not(sanitizing))]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let line = CommandLine::parse();
     match cli::main(line, std::env::vars_os(), &mut io::stdout().lock(), &mut io::stderr()) {

@@ -110,3 +110,6 @@ impl<B: Backend> Service<Call> for Carry<B> {
         self.0.call_as(call.request, manner)
     }
 }
+
+#[cfg(test)]
+mod tests;

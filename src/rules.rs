@@ -81,6 +81,7 @@ impl Rules {
         rules.peers.set_limit(rules.limits.peers_max);
         rules.calls.set_limit(rules.limits.calls_max);
         rules.streams.set_limit(rules.limits.streams_max);
+        rules.load.memory.set_limit(rules.limits.load.memory_bytes_max);
         rules.load.memory.set_marks(rules.limits.load.marks);
         rules.idempotency.set_bounds(rules.limits.idempotency);
         rules

@@ -17,6 +17,8 @@ mod bench;
 mod deploy;
 #[path = "e2e_cli/questions.rs"]
 mod questions;
+#[path = "e2e_cli/soak.rs"]
+mod soak;
 #[path = "e2e_cli/status.rs"]
 mod status;
 #[path = "e2e_cli/subscriptions.rs"]

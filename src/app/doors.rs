@@ -101,6 +101,7 @@ pub(super) fn grpc(config: &config::Grpc, ready: grpc::Ready) -> grpc::Settings 
         control_frames_per_second_max: settings.control_frames_per_second_max,
         concurrent_streams_max: settings.concurrent_streams_max,
         pending_resets_max: settings.pending_resets_max,
+        window_bytes: settings.window_bytes,
         header_bytes_max: settings.header_bytes_max,
         message_bytes_max: settings.message_bytes_max,
         in_flight_max: settings.in_flight_max,

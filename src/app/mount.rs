@@ -27,7 +27,7 @@ impl Mount for WebSockets {
         let service = service_fn(move |request: Request<_>| {
             let peer = request.extensions().get::<Peer>().cloned().expect("every request has a peer");
             // The peer is the connection's place under the HTTP door's cap, too.
-            let response = door.open(request, peer.address, peer);
+            let response = door.open(request, peer.address, peer.departure.clone(), peer);
             std::future::ready(Ok::<_, Infallible>(response))
         });
         Router::new().route_service(websocket::PATH, service)

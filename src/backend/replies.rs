@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{ByteBudget, Charge, Error, Headers, Kind, Message, Outcome};
+use contract::{ByteBudget, Charge, Error, Headers, Kind, Message, Outcome, SHARED_BYTES};
 use tokio::time::Instant;
 
 pub(crate) use self::meters::ReplyMeters;
@@ -29,7 +29,7 @@ use super::cancel::Reason;
 use super::incoming;
 
 /// What may wait for one reader while memory is short, as it costs: enough for what comes at once to one who reads.
-const SHORT_BYTES: usize = 16 << 10;
+const SHORT_BYTES: usize = 32 << 10;
 
 /// How much of an answer of many messages a route lets through. The request's own deadline bounds the wait for the
 /// first of them.
@@ -150,9 +150,10 @@ struct Part {
 }
 
 impl Part {
-    /// What `count` of them cost that have so many `bytes` together: also a message of no bytes does.
+    /// What `count` of them cost that have so many `bytes` together: also a message of no bytes does. Room for another is
+    /// there in a queue that has just grown.
     fn cost(count: usize, bytes: usize) -> usize {
-        count.saturating_mul(size_of::<Self>()).saturating_add(bytes)
+        count.saturating_mul(2 * size_of::<Self>() + SHARED_BYTES).saturating_add(bytes)
     }
 
     fn bytes(&self) -> usize {
@@ -254,7 +255,8 @@ impl<T: Responder> Replies<T> {
         }
         let more = part.more;
         // It has arrived, so it is counted even past the limit.
-        part.charge = self.memory.as_ref().map(|memory| memory.charge_always(Part::cost(1, bytes)));
+        let cost = Part::cost(1, bytes + part.message.headers.list_bytes());
+        part.charge = self.memory.as_ref().map(|memory| memory.charge_always(cost));
         state.bytes += bytes;
         state.parts.push_back(part);
         if more {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::fan_out::{FanOut, Server};
 use super::figures::Summary;
 use super::idle::Idle;
-use super::machine;
-use super::scene::{Scene, Tools};
+use super::scene::Scene;
+use crate::processes::{Tools, machine};
 
 /// What is measured, how much of it and how often.
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::machine::resident_bytes;
 use super::plan::Target;
 use crate::client::{Line, Lost, Say, Via, What};
+use crate::processes::machine::resident_bytes;
 
 /// Connections that are being made at one time: fewer than the listener's queue holds.
 const OPENING: usize = 64;

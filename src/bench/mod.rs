@@ -8,8 +8,8 @@
 //! | `figures.rs`, `report.rs` | from counts to figures, to a table and JSON |
 //! | `crowd.rs`, `idle.rs`, `fan_out.rs` | many WebSockets: what an idle one costs, and telling all the same |
 //! | `nats_web_socket.rs` | NATS' own protocol over a WebSocket, for comparison |
-//! | `cpu.rs`, `machine.rs` | what the system tells |
-//! | `scene.rs`, `server.rs` | the processes of a self-contained run |
+//! | `cpu.rs` | what the system tells of a process |
+//! | `scene.rs` | the processes of a self-contained run |
 //!
 //! Two loops answer two questions. The closed loop keeps a number of requests in flight and so finds the most
 //! that goes through; its latencies are those of a queue. The open loop sends on a fixed schedule, whatever
@@ -22,14 +22,12 @@ mod fan_out;
 mod figures;
 mod idle;
 mod load;
-mod machine;
 mod nats_web_socket;
 mod plan;
 mod report;
 mod rows;
 mod scene;
 mod schedule;
-mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,14 +36,15 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::processes::machine;
+
 pub use crowd::{CrowdPlan, Crowds};
 pub use figures::{Figures, Summary};
 pub use load::Counts;
 pub use plan::{Load, PAYLOAD_BYTES_MIN, Plan, Target};
 pub use report::Report;
 pub use rows::{Opening, ROWS, Row, Serving};
-pub use scene::{Scene, Tools};
-pub use server::find as find_server;
+pub use scene::Scene;
 
 /// How often the progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(250);

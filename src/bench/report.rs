@@ -31,6 +31,11 @@ impl Report {
         self.machine[name] = value;
     }
 
+    /// The median of a figure of a row under a load, over all runs.
+    pub fn median(&self, row: &str, load: Load, name: &str) -> Option<f64> {
+        Some(self.summary(row, load, name)?.median)
+    }
+
     /// Whether nothing failed, in any row of any run.
     pub fn is_clean(&self) -> bool {
         self.figures.iter().all(|figures| figures.errors.is_empty() && figures.requests > 0)

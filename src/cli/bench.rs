@@ -2,9 +2,9 @@
 
 mod crowds;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,12 +12,14 @@ use contract::Subject;
 use serde_json::json;
 
 use super::console::Console;
+use super::keep::Keep;
 use super::question::reachable;
 use super::signals::Signals;
+use super::tools::tools;
 use super::{code, span};
 use crate::backend::nats::direct;
 use crate::bench::{
-    self, Load, PAYLOAD_BYTES_MIN, Plan, Progress, ROWS, Report, Row, Scene, Serving, Target, Tools,
+    self, Load, PAYLOAD_BYTES_MIN, Plan, Progress, ROWS, Report, Row, Scene, Serving, Target,
 };
 use crate::client::Reach;
 use crate::config::Config;
@@ -120,22 +122,6 @@ impl Arguments {
             runs: self.runs.into(),
         }
     }
-
-    fn tools(&self, variables: &[(OsString, OsString)]) -> Result<(Tools, String), String> {
-        let variable = |name: &str| {
-            variables
-                .iter()
-                .find(|(own, value)| own == name && !value.is_empty())
-                .map(|(_, value)| value.as_os_str())
-        };
-        let named = self.nats_server.as_deref().or_else(|| variable("NATS_SERVER_BIN").map(Path::new));
-        let (nats_server, version) = bench::find_server(named, variable("PATH").map(OsStr::new))?;
-        let gateway =
-            std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        // It is started from another folder.
-        let nats_server = std::path::absolute(&nats_server).unwrap_or(nats_server);
-        Ok((Tools { nats_server, gateway }, version))
-    }
 }
 
 /// Measures. Returns the exit code: 0 if every request of every row was answered well.
@@ -178,7 +164,7 @@ async fn measure(
 ) -> io::Result<Result<Report, String>> {
     let mut plan = arguments.plan();
     let (scene, version) = if arguments.self_contained {
-        let (tools, version) = match arguments.tools(variables) {
+        let (tools, version) = match tools(arguments.nats_server.as_deref(), variables) {
             Ok(found) => found,
             Err(problem) => return Ok(Err(problem)),
         };
@@ -249,35 +235,9 @@ impl Shown<'_, '_> {
     }
 }
 
-/// Keeps what was found, if that is wanted, and shows it. Says whether it could be kept.
-fn show(
-    arguments: &Arguments,
-    name: &str,
-    found: &serde_json::Value,
-    text: &str,
-    console: &mut Console<'_>,
-) -> io::Result<bool> {
-    if let Some(folder) = &arguments.save {
-        let seconds = found["machine"]["unix_seconds"].as_u64().unwrap_or(0);
-        let path = folder.join(format!("{name}-{seconds}.json"));
-        let saved =
-            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, format!("{found:#}\n")));
-        if let Err(error) = saved {
-            console.complain(&format!("cannot write {}: {error}", path.display()))?;
-            return Ok(false);
-        }
-    }
-    if arguments.json {
-        console.object(found, None)?;
-    } else {
-        console.out.write_all(text.as_bytes())?;
-        console.out.flush()?;
-    }
-    Ok(true)
-}
-
 fn tell(arguments: &Arguments, report: &Report, console: &mut Console<'_>) -> io::Result<u8> {
-    if !show(arguments, "bench", &report.to_json(), &report.to_text(), console)? {
+    let to = Keep { folder: arguments.save.as_deref(), json: arguments.json };
+    if !to.show("bench", &report.to_json(), &report.to_text(), console)? {
         return Ok(code::FAILED);
     }
     if report.is_clean() {

@@ -22,6 +22,7 @@ pub mod code;
 mod completions;
 mod console;
 mod demo_router;
+mod keep;
 mod payload;
 mod peer;
 mod ping;
@@ -31,9 +32,11 @@ mod rounds;
 pub mod run;
 pub mod show;
 mod signals;
+mod soak;
 pub(crate) mod span;
 mod status;
 mod subscribe;
+mod tools;
 
 /// Lets any client talk to services on NATS: one program, one pipeline of rules, many doors.
 ///
@@ -121,6 +124,8 @@ enum Command {
     Status(status::Arguments),
     /// Measure a gateway beside plain NATS: throughput, latency, CPU a request.
     Bench(bench::Arguments),
+    /// Check that a gateway stays up, answers each request exactly once and leaks nothing, while faults happen.
+    Soak(soak::Arguments),
     /// Answer decide requests on NATS as the Beamline router does, or go wrong as it may: for trying and for tests.
     DemoRouter(demo_router::Arguments),
     /// Write the completions of this program for a shell to standard output.
@@ -131,6 +136,9 @@ enum Command {
     /// Answer requests on a subject with their payload, for the benchmark; ends with its standard input.
     #[command(hide = true)]
     BenchResponder(bench::Responder),
+    /// Answer the soak's requests on a subject and write down which were seen; ends with its standard input.
+    #[command(hide = true)]
+    SoakResponder(soak::Responder),
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -198,6 +206,8 @@ pub fn main(
         Some(Command::Completions { shell }) => completions::completions(shell, console.out),
         Some(Command::DemoRouter(arguments)) => demo_router::demo_router(&arguments, &mut console),
         Some(Command::BenchResponder(responder)) => bench::respond(&responder, &mut console),
+        Some(Command::Soak(arguments)) => soak::soak(&arguments, &variables, &mut console),
+        Some(Command::SoakResponder(responder)) => soak::respond(&responder, &mut console),
         Some(Command::Request(arguments)) => asking(sources, &mut console, |config, console| {
             request::request(&arguments, Whereabouts::of(config), console)
         }),

@@ -2,9 +2,7 @@
 //!
 //! It reads the same pages that probes and scrapers read, twice for rates, and keeps nothing.
 
-mod pages;
 mod picture;
-mod samples;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,13 +11,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use self::pages::Pages;
 use self::picture::Picture;
-use self::samples::Samples;
 use super::console::Console;
 use super::question::reachable;
 use super::signals::Signals;
 use super::{code, span};
+use crate::client::{Pages, Samples};
 use crate::config;
 
 /// What was typed.

@@ -13,6 +13,7 @@
 //! | `http.rs`, `exchange.rs`, `events.rs` | a line over a few connections of HTTP/1.1; one exchange; events |
 //! | `grpc.rs` | a session of the gRPC door |
 //! | `failure.rs` | why there is no answer |
+//! | `pages.rs`, `samples.rs` | the admin listener: its pages, and its metrics as numbers again |
 
 mod events;
 mod exchange;
@@ -20,6 +21,8 @@ mod failure;
 mod grpc;
 mod http;
 mod json;
+mod pages;
+mod samples;
 mod stream;
 mod tasks;
 mod v1;
@@ -35,6 +38,8 @@ use bytes::Bytes;
 use contract::Headers;
 
 pub use failure::{Failure, Lost};
+pub(crate) use pages::Pages;
+pub(crate) use samples::Samples;
 pub(crate) use stream::Dialect;
 pub use via::{Reach, Via};
 pub(crate) use ws::{Subprotocol, web_socket};

@@ -8,6 +8,7 @@ use super::problem::Problem;
 use super::resolved::Resolved;
 use super::sections::Backend;
 use super::value::Value;
+use crate::load::chargeable;
 use crate::profiles::Profile;
 
 /// The longest path of a socket in bytes, without the closing NUL: `sun_path` in `sockaddr_un`.
@@ -162,7 +163,7 @@ impl<'a> Checks<'a> {
 
     fn limits(&mut self) {
         self.in_order("limits.timeout_ms", "limits.timeout_ms_max");
-        self.in_order("limits.payload_bytes_max", "limits.memory_bytes_max");
+        self.memory();
         self.in_order("limits.memory_short_percent", "limits.memory_low_percent");
         self.in_order("limits.memory_low_percent", "limits.memory_high_percent");
         self.in_order("retry.backoff_ms", "retry.backoff_ms_max");
@@ -170,6 +171,24 @@ impl<'a> Checks<'a> {
         self.in_order("backpressure.interval_ms", "backpressure.believed_ms");
         self.rate("limits.rate_per_second", "limits.rate_burst");
         self.rate("limits.peer_rate_per_second", "limits.peer_rate_burst");
+    }
+
+    /// A payload that never fits would be refused as if it were a matter of time.
+    fn memory(&mut self) {
+        let int = |path: &str| self.int(path).and_then(|number| usize::try_from(number).ok());
+        let (process, payload) = (int("limits.memory_bytes_max"), int("limits.payload_bytes_max"));
+        let (kept, peers) = (int("idempotency.bytes_max"), int("limits.peers_max"));
+        let (Some(process), Some(payload), Some(kept), Some(peers)) = (process, payload, kept, peers) else {
+            return;
+        };
+        let charged = chargeable(process, kept, peers);
+        if payload > charged {
+            let what = format!(
+                "leaves {charged} bytes for messages beside the process itself and idempotency.bytes_max, which is \
+                 {kept}: less than limits.payload_bytes_max, which is {payload}"
+            );
+            self.refuse("limits.memory_bytes_max", what, "more, or less in the other two");
+        }
     }
 
     fn rate(&mut self, rate: &str, burst: &str) {

@@ -41,6 +41,8 @@ pub struct Grpc {
     pub concurrent_streams_max: u32,
     /// Calls taken back before they were looked at.
     pub pending_resets_max: usize,
+    /// Bytes that a client may send ahead.
+    pub window_bytes: u32,
     /// Bytes of a call's metadata.
     pub header_bytes_max: u32,
     /// Bytes of one message.
@@ -84,6 +86,7 @@ impl Grpc {
             control_frames_per_second_max: settings.int("grpc.control_frames_per_second_max"),
             concurrent_streams_max: settings.int("grpc.concurrent_streams_max"),
             pending_resets_max: settings.int("grpc.pending_resets_max"),
+            window_bytes: settings.int("grpc.window_bytes"),
             header_bytes_max: settings.int("grpc.header_bytes_max"),
             message_bytes_max: settings.int("grpc.message_bytes_max"),
             in_flight_max: settings.int("grpc.in_flight_max"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use contract::Marks;
 
 use super::resolved::Resolved;
-use crate::load::LoadSettings;
+use crate::load::{LoadSettings, chargeable};
 use crate::route::Rate;
 use crate::telemetry::{LogFormat, LogSettings};
 
@@ -187,7 +187,12 @@ impl Limits {
             timeout_max: settings.millis("limits.timeout_ms_max"),
             payload_bytes_max: settings.int("limits.payload_bytes_max"),
             load: LoadSettings {
-                memory_bytes_max: settings.int("limits.memory_bytes_max"),
+                process_bytes_max: settings.int("limits.memory_bytes_max"),
+                memory_bytes_max: chargeable(
+                    settings.int("limits.memory_bytes_max"),
+                    settings.int("idempotency.bytes_max"),
+                    settings.int("limits.peers_max"),
+                ),
                 marks: Marks {
                     short: settings.int("limits.memory_short_percent"),
                     low: settings.int("limits.memory_low_percent"),

@@ -27,7 +27,7 @@ const RULES: Rows = [
 ];
 
 /// Name without its prefix, help, kind, and what is read of the load.
-type LoadRows = [(&'static str, &'static str, SampleKind, fn(&Load) -> f64); 11];
+type LoadRows = [(&'static str, &'static str, SampleKind, fn(&Load) -> f64); 12];
 
 const LOAD: LoadRows = [
     (
@@ -39,6 +39,12 @@ const LOAD: LoadRows = [
     ("memory_max_bytes", "Bytes that may be charged at once.", SampleKind::Gauge, |load| {
         number(load.memory.bytes_max())
     }),
+    (
+        "memory_process_max_bytes",
+        "Bytes of resident memory that the process stays under.",
+        SampleKind::Gauge,
+        |load| number(load.process_bytes_max),
+    ),
     ("memory_peak_bytes", "The most bytes that were charged at once.", SampleKind::Gauge, |load| {
         number(load.memory.peak())
     }),

@@ -51,6 +51,7 @@ mod tests {
             memory_bytes_max: 1000,
             marks: Marks { short: 50, low: 70, high: 85 },
             slow_start: Duration::from_hours(1),
+            ..LoadSettings::default()
         };
         let limits = Limits { load, calls_max: 20, ..testing::limits() };
         let routes = vec![testing::route_settings("r", &[">"])];

@@ -149,7 +149,9 @@ fn a_peer_that_takes_nothing_is_dropped_and_its_memory_is_for_others() {
     let gateway = Gateway::with()
         .tasks_to("demo.echo")
         .set("ipc.write_timeout_ms=100")
-        .set("limits.memory_bytes_max=8388608")
+        .set("limits.memory_bytes_max=33558576")
+        .set("idempotency.bytes_max=4096")
+        .set("limits.peers_max=1")
         .gateway();
     let mut client = gateway.client();
     let tasks = frame(kind::TASK_SUBMIT, numbered(1, TASK_BYTES)).repeat(TASKS);
@@ -246,7 +248,10 @@ fn over_the_permits_is_refused_at_once_and_never_queued() {
 fn payloads_over_the_memory_budget_are_refused_and_the_connection_stays() {
     let gateway = Gateway::with()
         .tasks_to("demo.silent")
-        .set("limits.memory_bytes_max=1048576")
+        // Half of what is above 16 MiB, and beside the next two.
+        .set("limits.memory_bytes_max=18878512")
+        .set("idempotency.bytes_max=4096")
+        .set("limits.peers_max=1")
         .set("limits.payload_bytes_max=1048576")
         .gateway();
     let before = gateway.metrics().held();

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::client::{JsonClient, frame, kind};
 use crate::gateway::{Gateway, PATIENCE, Start};
 
-const MEMORY: &str = "limits.memory_bytes_max=4194304";
+/// 4 MiB for messages: half of what is left beside the process itself, and beside what the next two may keep.
+const MEMORY: [&str; 3] =
+    ["limits.memory_bytes_max=25169968", "idempotency.bytes_max=4096", "limits.peers_max=1"];
 const LOW: &str = "limits.memory_low_percent=84";
 /// All of them together are below this, and the high mark of 85 % is near.
 const HEAVY_BYTES: [usize; 3] = [1_250_000, 1_250_000, 980_000];
@@ -16,7 +18,8 @@ const HEAVY_BYTES: [usize; 3] = [1_250_000, 1_250_000, 980_000];
 const SMALL: (usize, usize) = (40, 4000);
 
 fn small() -> Start {
-    Gateway::with().tasks_to("demo.silent").set(MEMORY).set(LOW).set("limits.payload_bytes_max=2097152")
+    let start = Gateway::with().tasks_to("demo.silent");
+    MEMORY.into_iter().fold(start, Start::set).set(LOW).set("limits.payload_bytes_max=2097152")
 }
 
 fn ask(client: &mut JsonClient, document: &Value) -> Value {

@@ -23,7 +23,7 @@ fn bench(place: &tempfile::TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-fn assert_nothing_is_left(place: &tempfile::TempDir) {
+pub(crate) fn assert_nothing_is_left(place: &tempfile::TempDir) {
     let left: Vec<_> =
         std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -91,7 +91,7 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for its end, and gives what else it wrote to both outputs.
+    /// Waits for its end, and gives what else it wrote to both outputs, as far as they come here.
     pub(crate) fn end(&mut self) -> (ExitStatus, String) {
         let patience = Instant::now() + PATIENCE;
         let status = loop {
@@ -103,7 +103,9 @@ impl Running {
         };
         let mut rest = String::new();
         self.output.read_to_string(&mut rest).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+        if let Some(mut complaints) = self.child.stderr.take() {
+            complaints.read_to_string(&mut rest).unwrap();
+        }
         (status, rest)
     }
 }

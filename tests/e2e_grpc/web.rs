@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::calls::{framed, question};
 use crate::running::{Running, within};
@@ -72,4 +72,38 @@ async fn hosts_and_origins_are_checked_before_anything_else() {
     assert!(head.starts_with("http/1.1 200") && head.contains("access-control-allow-headers"), "{head}");
     let (head, _) = post(&gateway, "OPTIONS", &preflight.replace("app", "evil"), b"").await;
     assert!(head.starts_with("http/1.1 403"), "{head}");
+}
+
+/// Asks what is never answered and sends a byte more, which is not read while that is so.
+async fn wait_in_vain(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    let message = framed(0, &question("silent", b""));
+    let head = format!(
+        "POST /gateway.v1.Gateway/Request HTTP/1.1\r\nContent-Length: {}\r\n{WEB}\r\n",
+        message.len()
+    );
+    stream.write_all(&[head.as_bytes(), &message, b"P"].concat()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_is_noticed_although_it_has_pipelined() {
+    // A deadline would not count as a client that went; and this one is far off.
+    let far = ("limits.timeout_ms", "300000");
+    let gateway = Running::start(&[far, ("grpc.path", "{}/grpc")]).await;
+    for is_reset in [false, true] {
+        let mut stream = TcpStream::connect(gateway.grpc).await.unwrap();
+        wait_in_vain(&mut stream).await;
+        gateway.until("in_flight", 1).await;
+        if is_reset {
+            stream.set_zero_linger().unwrap();
+        }
+        drop(stream);
+        gateway.until("vanished_total", 1 + i64::from(is_reset)).await;
+        gateway.until("in_flight", 0).await;
+    }
+    let mut stream = UnixStream::connect(gateway.file("grpc")).await.unwrap();
+    wait_in_vain(&mut stream).await;
+    gateway.until("in_flight", 1).await;
+    drop(stream);
+    gateway.until("vanished_total", 3).await;
+    gateway.until("connections", 0).await;
 }

@@ -142,7 +142,13 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 
 #[tokio::test]
 async fn a_body_without_room_in_memory_is_refused_as_overloaded() {
-    let small = [("limits.memory_bytes_max", "1048576"), ("limits.payload_bytes_max", "1048576")];
+    // 1 MiB for messages: half of what is above 16 MiB, and beside the two that may be kept.
+    let small = [
+        ("limits.memory_bytes_max", "18878512"),
+        ("idempotency.bytes_max", "4096"),
+        ("limits.peers_max", "1"),
+        ("limits.payload_bytes_max", "1048576"),
+    ];
     let gateway = Running::start(&small).await;
     // A client that keeps most of what bodies in pieces may have: its body is not whole.
     let mut kept = gateway.connect().await;

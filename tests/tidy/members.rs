@@ -179,7 +179,8 @@ pub(crate) fn form(members: &[Member]) -> Vec<String> {
     for member in members {
         let place = member.directory.strip_prefix("frontends/").filter(|name| FRONTENDS.contains(name));
         let is_known = member.directory.is_empty() && member.name == "ipc-gateway"
-            || place.is_some_and(|name| member.name == format!("ipc-gateway-{name}"));
+            || place.is_some_and(|name| member.name == format!("ipc-gateway-{name}"))
+            || member.directory == "tests/defences" && member.name == "ipc-gateway-defences";
         if !is_known {
             let known = FRONTENDS.join(", ");
             findings.push(

@@ -19,7 +19,7 @@ pub struct ByteBudget(Arc<Counts>);
 #[derive(Debug)]
 struct Counts {
     used: AtomicUsize,
-    bytes_max: usize,
+    bytes_max: AtomicUsize,
     /// The most that was used at once.
     peak: AtomicUsize,
     short: AtomicUsize,
@@ -48,7 +48,7 @@ impl ByteBudget {
     pub fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Counts {
             used: AtomicUsize::new(0),
-            bytes_max,
+            bytes_max: AtomicUsize::new(bytes_max),
             peak: AtomicUsize::new(0),
             short: AtomicUsize::new(bytes_max),
             high: AtomicUsize::new(bytes_max),
@@ -59,10 +59,15 @@ impl ByteBudget {
         }))
     }
 
+    /// Sets the limit in bytes; the marks follow with the next [`Self::set_marks`].
+    pub fn set_limit(&self, bytes_max: usize) {
+        self.0.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
     /// Sets the marks.
     pub fn set_marks(&self, marks: Marks) {
         // In this order, so that a limit of usize::MAX does not overflow.
-        let share = |percent: usize| (self.0.bytes_max / 100).saturating_mul(percent.min(100));
+        let share = |percent: usize| (self.bytes_max() / 100).saturating_mul(percent.min(100));
         self.0.short.store(share(marks.short).max(1), Ordering::Relaxed);
         self.0.high.store(share(marks.high).max(1), Ordering::Relaxed);
         let low = share(marks.low.min(marks.high));
@@ -73,6 +78,12 @@ impl ByteBudget {
     /// Whether queues of whoever does not read are to be kept short.
     pub fn is_short(&self) -> bool {
         self.used() >= self.0.short.load(Ordering::Relaxed)
+    }
+
+    /// Whether an answer of so many bytes fits, which is the last thing that is refused: it was worked for, and whoever
+    /// keeps it charges it at once. Like any message, one of [`SMALL_BYTES`] always does.
+    pub fn fits(&self, bytes: usize) -> bool {
+        bytes <= SMALL_BYTES || self.used().saturating_add(bytes) <= self.bytes_max()
     }
 
     /// How many bytes may wait for one reader who may have `bytes_max` of them: next to nothing while memory is short.
@@ -159,7 +170,7 @@ impl ByteBudget {
 
     /// The limit in bytes.
     pub fn bytes_max(&self) -> usize {
-        self.0.bytes_max
+        self.0.bytes_max.load(Ordering::Relaxed)
     }
 }
 
@@ -185,7 +196,7 @@ impl Charge {
         if more == 0 {
             return true;
         }
-        self.grow_to(self.budget.0.bytes_max, more)
+        self.grow_to(self.budget.bytes_max(), more)
     }
 
     fn grow_to(&mut self, limit: usize, more: usize) -> bool {
@@ -299,6 +310,15 @@ mod tests {
         let mut message = budget.charge(0).unwrap();
         assert!(message.grow_message(SMALL_BYTES) && !message.grow_message(1));
         assert_eq!((message.bytes(), budget.used()), (SMALL_BYTES, 1001 + SMALL_BYTES));
+    }
+
+    #[test]
+    fn an_answer_fits_as_long_as_the_limit_is_not_passed() {
+        let budget = ByteBudget::new(10_000);
+        let _held = budget.charge_always(9_000);
+        assert!(budget.fits(1_000) && !budget.fits(1_001) && budget.fits(0));
+        budget.set_limit(1);
+        assert!(budget.fits(SMALL_BYTES) && !budget.fits(SMALL_BYTES + 1) && !budget.fits(usize::MAX));
     }
 
     #[test]

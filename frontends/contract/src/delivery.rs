@@ -27,6 +27,10 @@ pub struct Delivery {
     charge: OnceLock<Charge>,
 }
 
+/// What a message costs that is allocated piece by piece: the counts beside a payload that is shared, and what the
+/// allocator rounds up of each.
+pub const SHARED_BYTES: usize = 128;
+
 /// An encoded body, and what it costs.
 #[derive(Debug)]
 struct Body {
@@ -79,7 +83,7 @@ impl Delivery {
 
     /// What it costs in memory, encoded bodies apart: also a message of no bytes does.
     pub fn cost(&self) -> usize {
-        size_of::<Self>() + self.bytes()
+        size_of::<Self>() + self.headers.list_bytes() + SHARED_BYTES + self.bytes()
     }
 
     /// Its body in `format`: what `encode` makes of it, called by whoever asks first and by nobody again.
@@ -154,7 +158,7 @@ mod tests {
         delivery.charge_to(&budget);
         delivery.charge_to(&ByteBudget::new(1));
         let cost = delivery.cost();
-        assert_eq!((budget.used(), cost), (cost, size_of::<Delivery>() + 6));
+        assert_eq!((budget.used(), cost), (cost, size_of::<Delivery>() + SHARED_BYTES + 6));
         for _ in 0..2 {
             delivery.encoded(Format::Json, |_| Bytes::from_static(b"0123456789"));
             assert_eq!(budget.used(), cost + 10);

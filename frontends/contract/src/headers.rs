@@ -111,6 +111,11 @@ impl Headers {
         self.entries.is_empty()
     }
 
+    /// Bytes that the list itself takes, names and values apart.
+    pub fn list_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<(ByteString, ByteString)>()
+    }
+
     /// Bytes of all names and values.
     pub fn bytes(&self) -> usize {
         self.bytes

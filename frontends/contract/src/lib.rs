@@ -65,7 +65,7 @@ pub mod trace;
 
 pub use admission::{Admission, Handshake};
 pub use budget::{ByteBudget, Charge, Marks, PIECES_BYTES, SMALL_BYTES};
-pub use delivery::{Delivery, Format};
+pub use delivery::{Delivery, Format, SHARED_BYTES};
 pub use drain::Drain;
 pub use error::{Blame, Error, Failed, Kind, Outcome, Retry, Row, Scope};
 pub use frontend::{Address, Authenticate, BindError, Frontend, Gate, Pipeline, ServeError, Timeouts};

@@ -6,8 +6,8 @@
 //!
 //! # Layout
 //!
-//! [`proto`] is made from `proto/gateway/v1`, but for the messages of [`shared`]; `connection` is one connection over
-//! `watched`, which counts `frames`, with `taking` for what its client does not take; `answer` is what every call passes; `service` holds the methods, with `calls` for
+//! [`proto`] is made from `proto/gateway/v1`, but for the messages of [`shared`]; `connection` is one connection with its
+//! `pulse`, which counts `frames`, and `taking` for what its client does not take; `answer` is what every call passes; `service` holds the methods, with `calls` for
 //! the pipeline, `events` and `session` for what is a stream; `asking` and `status` are the ways in and out;
 //! `arrived` counts memory; `health` tells the readiness; [`client`] is a session seen from the other end.
 
@@ -21,34 +21,30 @@ mod events;
 mod frames;
 mod health;
 pub mod proto;
+mod pulse;
 mod service;
 mod session;
 pub mod shared;
 mod status;
 mod taking;
-mod watched;
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{
-    Address, BindError, Error, Frontend, Gate, Handshake, Kind, Origin, Pipeline, Presented, ServeError,
-    UnixPeer,
-};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
+use contract::{Address, BindError, Frontend, Gate, Pipeline, ServeError};
+use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
-use wire::caps::{Place, Places};
+use wire::caps::Places;
 use wire::message::Limits;
 use wire::names::HeaderNames;
 use wire::site::Site;
 use wire::socket::SocketFile;
+use wire::{entrance, listener};
 
 use crate::answer::Answers;
 use crate::connection::{Bounds, Serving};
@@ -94,6 +90,9 @@ pub struct Settings {
     pub concurrent_streams_max: u32,
     /// Calls that a client reset before they were looked at; more end the connection.
     pub pending_resets_max: usize,
+    /// Bytes that a client may send ahead, on a call and on a connection, before they are taken: 65,535, the least that
+    /// HTTP/2 has (RFC 9113, section 6.9.2), to 2^31 - 1.
+    pub window_bytes: u32,
     /// Bytes of a call's metadata, as HTTP/2 counts them.
     pub header_bytes_max: u32,
     /// Bytes of one message either way, decompressed.
@@ -143,33 +142,18 @@ pub(crate) struct Door<P> {
     pub(crate) response_names: HeaderNames,
     pub(crate) telling: Telling,
     pub(crate) message_bytes_max: usize,
+    /// What a session's client may have sent that is not taken.
+    pub(crate) window_bytes: usize,
     pub(crate) write_queue_bytes_max: usize,
     pub(crate) limits: Arc<Limits>,
 }
-
-/// Connections that the system keeps until they are accepted: a burst of reconnecting clients fits.
-const BACKLOG: u32 = 1024;
-/// Shortest and longest pause after `accept` failed, for want of descriptors or memory.
-const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 impl Frontend for GrpcDoor {
     const NAME: &'static str = NAME;
     type Settings = Settings;
 
     async fn bind(settings: Settings) -> Result<Self, BindError> {
-        let (listener, address) = listen(settings.address).map_err(|source| {
-            let reason = match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    let by = (settings.holder)(settings.address).map_or_else(String::new, |by| format!(" by {by}"));
-                    format!("the port is taken{by}; choose another with --set grpc.port=N (IPC_GATEWAY__GRPC__PORT)")
-                }
-                _ => format!(
-                    "{source}; choose another with --set grpc.port=N (IPC_GATEWAY__GRPC__PORT) or --set \
-                     grpc.address=IP (IPC_GATEWAY__GRPC__ADDRESS)"
-                ),
-            };
-            BindError { address: Address::Tcp(settings.address), reason, source: Some(source) }
-        })?;
+        let (listener, address) = listener::bind_tcp(NAME, settings.address, settings.holder)?;
         let socket =
             settings.socket.as_ref().map(|(path, mode)| SocketFile::bind(path, *mode)).transpose()?;
         Ok(Self { listener, address, socket, settings })
@@ -183,33 +167,13 @@ impl Frontend for GrpcDoor {
         let Self { listener, socket, settings, .. } = self;
         let meters = Arc::clone(&gate.meters);
         let places = Places::new(settings.connections_max, settings.connections_per_address_max, meters);
-        let entrance = Entrance { serving: serving(&settings, &gate)?, places, gate: gate.clone() };
-        let mut pause = ACCEPT_PAUSES.0;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = gate.drain.draining() => break,
-                accepted = listener.accept() => accepted.map(Accepted::Tcp),
-                accepted = accept_unix(socket.as_ref()) => accepted.map(Accepted::Unix),
-            };
-            match accepted {
-                Ok(accepted) => {
-                    pause = ACCEPT_PAUSES.0;
-                    entrance.admit(accepted);
-                }
-                Err(error) if is_of_the_peer(&error) => {}
-                Err(error) => {
-                    tracing::warn!(door = NAME, %error, "cannot accept a connection; waiting");
-                    tokio::select! {
-                        () = gate.drain.draining() => break,
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSES.1);
-                }
+        let serving = serving(&settings, &gate)?;
+        let over_socket = async {
+            if let Some(socket) = socket {
+                entrance::receive(socket, &serving, &gate, &places).await;
             }
-        }
-        // The socket's file goes before the connections: a gateway that starts now finds its place free.
-        drop((listener, socket));
+        };
+        tokio::join!(entrance::receive(listener, &serving, &gate, &places), over_socket);
         gate.drain.finished().await;
         Ok(())
     }
@@ -225,6 +189,7 @@ fn serving<P: Pipeline>(settings: &Settings, gate: &Gate<P>) -> Result<Serving<P
         response_names: asking::response_names(&settings.response_headers),
         telling,
         message_bytes_max: settings.message_bytes_max,
+        window_bytes: settings.window_bytes as usize,
         write_queue_bytes_max: settings.write_queue_bytes_max,
         limits: Arc::new(Limits {
             message_bytes_max: settings.message_bytes_max,
@@ -256,98 +221,4 @@ fn serving<P: Pipeline>(settings: &Settings, gate: &Gate<P>) -> Result<Serving<P
         .prepare();
     let answers = Answers::new(&door, routes, &settings.origins);
     Ok(Serving { door, answers, bounds: Bounds::of(settings) })
-}
-
-/// A connection that was accepted.
-enum Accepted {
-    Tcp((TcpStream, SocketAddr)),
-    Unix(UnixStream),
-}
-
-async fn accept_unix(socket: Option<&SocketFile>) -> io::Result<UnixStream> {
-    match socket {
-        Some(socket) => socket.listener().accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
-    }
-}
-
-/// Who may come in, and how they are served.
-struct Entrance<P> {
-    serving: Serving<P>,
-    places: Places,
-    gate: Gate<P>,
-}
-
-impl<P: Pipeline> Entrance<P> {
-    /// Lets a connection in, or closes it: before its hello there is no way to say more.
-    fn admit(&self, accepted: Accepted) {
-        match accepted {
-            Accepted::Tcp((stream, address)) => {
-                let presented = Presented::Anonymous(address);
-                let Some((place, origin, handshake)) = self.place(address.ip(), &presented) else { return };
-                // Answers are written whole: nothing is gained by waiting for more. A failure only costs time.
-                let _ = stream.set_nodelay(true);
-                self.serve(stream, origin, place, handshake);
-            }
-            Accepted::Unix(stream) => {
-                let peer = match stream.peer_cred() {
-                    Ok(peer) => UnixPeer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
-                    Err(error) => {
-                        tracing::warn!(door = NAME, %error, "a peer without credentials");
-                        return self.gate.meters.connections_refused_total.increment();
-                    }
-                };
-                let presented = Presented::Unix(peer);
-                let Some((place, origin, handshake)) = self.place(None, &presented) else { return };
-                self.serve(stream, origin, place, handshake);
-            }
-        }
-    }
-
-    fn place(
-        &self,
-        address: impl Into<Option<std::net::IpAddr>>,
-        presented: &Presented,
-    ) -> Option<(Place, Arc<Origin>, Handshake)> {
-        let admitted = self.gate.handshake().and_then(|handshake| {
-            let full = || Error::new(Kind::Overloaded, "too many connections");
-            let place = self.places.take(address).ok_or_else(full)?;
-            Ok((place, self.gate.admit(NAME, presented)?, handshake))
-        });
-        admitted
-            .inspect_err(|error| {
-                self.gate.meters.connections_refused_total.increment();
-                tracing::debug!(door = NAME, peer = %presented.address(), "refused: {error}");
-            })
-            .ok()
-    }
-
-    fn serve(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        origin: Arc<Origin>,
-        place: Place,
-        handshake: Handshake,
-    ) {
-        self.gate.meters.connections_total.increment();
-        self.gate.drain.track(self.serving.clone().serve(stream, origin, place, handshake));
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart finds its port free although old connections linger in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
-/// The peer went away between its connect and our accept (accept(2)): the next connection is not affected.
-fn is_of_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
 }

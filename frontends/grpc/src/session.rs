@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use contract::{Kind, Pipeline, TraceContext};
+use contract::{Charge, Kind, Pipeline, TraceContext};
 use futures_util::Stream;
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -49,6 +49,7 @@ pub(crate) fn open<P: Pipeline>(door: Arc<Door<P>>, head: Head, said: Streaming<
         trace: head.trace,
         arrived: head.arrived,
         said: Some(said),
+        untaken: None,
         conversation,
         outbox,
         door,
@@ -68,6 +69,8 @@ struct Session<P: Pipeline> {
     conversation: Conversation<P>,
     /// `None` once the client has said all.
     said: Option<Streaming<SessionRequest>>,
+    /// While it is not read from: what its client may have sent in the meantime waits below, where nobody counts it.
+    untaken: Option<Charge>,
     arrived: Arrived,
     outbox: Outbox,
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -143,7 +146,13 @@ impl<P: Pipeline> Session<P> {
         for _ in 0..READ_MAX {
             let room = self.door.gate.budget.room(self.door.write_queue_bytes_max);
             let has_room = self.conversation.has_room() && self.outbox.bytes() < room;
-            let Some(said) = self.said.as_mut().filter(|_| has_room) else { return heard };
+            let Some(said) = &mut self.said else { return heard };
+            if !has_room {
+                let (budget, bytes) = (&self.door.gate.budget, self.door.window_bytes);
+                self.untaken.get_or_insert_with(|| budget.charge_always(bytes));
+                return heard;
+            }
+            self.untaken = None;
             match Pin::new(said).poll_next(context) {
                 Poll::Pending => return heard,
                 Poll::Ready(Some(Ok(message))) => self.hear(message),

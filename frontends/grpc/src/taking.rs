@@ -20,7 +20,7 @@ use tonic::Status;
 use tonic::body::Body;
 use wire::charged::charged;
 
-use crate::watched::Answering;
+use crate::pulse::Answering;
 
 /// Bytes of a piece: the least that a client must take in the time for it. A larger one would end slow clients that
 /// do take something.

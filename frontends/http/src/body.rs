@@ -141,6 +141,10 @@ mod tests {
         let large = Bounds { bytes_max: 8000, ..BOUNDS };
         let refused = read(Body::from(vec![b'x'; 7000]), large, &budget).await.unwrap_err();
         assert_eq!(refused.error.kind(), Kind::Overloaded);
+        let piece = Bytes::from(vec![b'x'; 3500]);
+        let pieces = futures_util::stream::iter([piece.clone(), piece].map(Ok::<_, Infallible>));
+        let refused = read(Body::from_stream(pieces), large, &budget).await.unwrap_err();
+        assert_eq!(refused.error.kind(), Kind::Overloaded);
         assert_eq!(budget.used(), 0);
     }
 }

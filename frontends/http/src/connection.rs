@@ -2,6 +2,7 @@
 //! stops.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
-use contract::{Error, Handshake, Kind, Origin, Pipeline, TraceContext};
+use contract::{Error, Frontend, Handshake, Kind, Pipeline, TraceContext};
 use futures_util::FutureExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -20,13 +21,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tower_service::Service;
 
 use crate::problem::Refused;
-use crate::pulse::{Answering, Pulse, Watched};
-use crate::{Door, Settings, guard};
+use crate::pulse::{Answering, Heads, Pulse};
+use crate::{Door, HttpDoor, NoMount, Settings, guard, problem};
+use wire::attendant::{Attendant, Turn};
 use wire::caps::Place;
+use wire::departure::{Departure, Shared};
+use wire::entrance::{Guest, Host};
+use wire::watched::Watched;
 
 /// What a connection without a request in work gets to take its last answer, once the gateway stops.
 const LAST_ANSWER: Duration = Duration::from_millis(500);
@@ -36,14 +41,10 @@ const LAST_ANSWER: Duration = Duration::from_millis(500);
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// Tells when it leaves.
+    pub departure: Departure,
     /// Its place under the cap, until the last clone is dropped.
     _place: Arc<Place>,
-}
-
-impl Peer {
-    pub(crate) fn new(address: SocketAddr, place: Place) -> Self {
-        Self { address, _place: Arc::new(place) }
-    }
 }
 
 /// The bounds of one connection.
@@ -82,24 +83,35 @@ impl<P> Clone for Serving<P> {
     }
 }
 
+impl<P: Pipeline> Host<TcpListener> for Serving<P> {
+    const NAME: &'static str = HttpDoor::<NoMount>::NAME;
+    type Entry = Handshake;
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        guest: Guest<SocketAddr, Handshake>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.clone().converse(stream, guest)
+    }
+
+    fn refusal(&self, error: &Error) -> Vec<u8> {
+        problem::before_any_request(error)
+    }
+}
+
 impl<P: Pipeline> Serving<P> {
     /// Serves one connection to its end.
-    pub(crate) async fn serve(
-        self,
-        stream: TcpStream,
-        origin: Arc<Origin>,
-        peer: Peer,
-        handshake: Handshake,
-    ) {
+    async fn converse(self, stream: TcpStream, guest: Guest<SocketAddr, Handshake>) {
+        let Guest { origin, from: address, place, entry: handshake } = guest;
         let Self { door, router, bounds } = self;
         let (pulse, drain, meters) = (Pulse::new(), door.gate.drain.clone(), Arc::clone(&door.gate.meters));
-        let watched = Watched::new(
-            stream,
-            pulse.clone(),
-            Arc::clone(&meters),
-            bounds.header_timeout,
-            bounds.write_timeout,
-        );
+        let (stream, turn) = (Shared::new(stream), Turn::default());
+        let departure = stream.departure();
+        let mut attendant = Attendant::new(turn.clone(), &departure);
+        let peer = Peer { address, departure, _place: Arc::new(place) };
+        let heads = Heads::new(pulse.clone(), bounds.header_timeout);
+        let watched = Watched::new(stream, heads, turn, Arc::clone(&meters), bounds.write_timeout);
         let (beat, stopping) = (pulse.clone(), drain.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             // Its first head is whole.
@@ -129,24 +141,31 @@ impl<P: Pipeline> Serving<P> {
             .serve_connection(TokioIo::new(watched), service)
             .with_upgrades();
         let mut connection = pin!(connection);
+        let mut attended = |context: &mut Context<'_>, connection: Pin<&mut _>| {
+            attendant.poll(context, connection, || pulse.is_answering())
+        };
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = poll_fn(|context| attended(context, connection.as_mut())) => ended,
             () = drain.leave() => {
                 connection.as_mut().graceful_shutdown();
                 loop {
-                    match tokio::time::timeout(LAST_ANSWER, connection.as_mut()).await {
+                    match tokio::time::timeout(LAST_ANSWER, poll_fn(|context| attended(context, connection.as_mut()))).await {
                         Ok(ended) => break ended,
                         Err(_) if pulse.is_busy() => {}
-                        Err(_) => break Ok(()),
+                        Err(_) => break Some(Ok(())),
                     }
                 }
             }
         };
-        if let Err(error) = ended {
-            if error.is_parse() {
-                meters.protocol_errors_total.increment();
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                if error.is_parse() {
+                    meters.protocol_errors_total.increment();
+                }
+                tracing::debug!(door = "http", %error, "a connection ended badly");
             }
-            tracing::debug!(door = "http", %error, "a connection ended badly");
+            None => tracing::debug!(door = "http", "a peer vanished"),
         }
     }
 }

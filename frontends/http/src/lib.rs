@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //!
-//! `connection` is one connection, over `pulse`, which counts its bytes and watches its time; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
+//! `connection` is one connection, whose heads `pulse` times; `guard` says whom it answers; `routes` is the list of what there is, described by `openapi`;
 //! `asking` turns a request into the contract's, with `names` deciding which headers pass and `body` reading
 //! what it carries; `answer`, `events` and `problem` are the ways back, with `payload` for bytes within
 //! JSON; `rest` is all that is configured instead of built in.
@@ -26,17 +26,16 @@ mod pulse;
 pub mod rest;
 mod routes;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{Address, BindError, Error, Frontend, Gate, Kind, Pipeline, Presented, ServeError};
-use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use contract::{Address, BindError, Frontend, Gate, Pipeline, ServeError};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wire::caps::Places;
 use wire::site::Site;
+use wire::{entrance, listener};
 
 use crate::names::HeaderNames;
 
@@ -145,31 +144,12 @@ impl<P> Door<P> {
     }
 }
 
-/// Connections that the system keeps until they are accepted: a burst of reconnecting browsers fits.
-const BACKLOG: u32 = 1024;
-/// Shortest and longest pause after `accept` failed, for want of descriptors or memory.
-const ACCEPT_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
-/// When a client that was turned away may come again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 impl<M: Mount> Frontend for HttpDoor<M> {
     const NAME: &'static str = "http";
     type Settings = Settings<M>;
 
     async fn bind(settings: Settings<M>) -> Result<Self, BindError> {
-        let (listener, address) = listen(settings.address).map_err(|source| {
-            let reason = match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    let by = (settings.holder)(settings.address).map_or_else(String::new, |by| format!(" by {by}"));
-                    format!("the port is taken{by}; choose another with --set http.port=N (IPC_GATEWAY__HTTP__PORT)")
-                }
-                _ => format!(
-                    "{source}; choose another with --set http.port=N (IPC_GATEWAY__HTTP__PORT) or --set \
-                     http.address=IP (IPC_GATEWAY__HTTP__ADDRESS)"
-                ),
-            };
-            BindError { address: Address::Tcp(settings.address), reason, source: Some(source) }
-        })?;
+        let (listener, address) = listener::bind_tcp(Self::NAME, settings.address, settings.holder)?;
         Ok(Self { listener, address, settings })
     }
 
@@ -200,96 +180,8 @@ impl<M: Mount> Frontend for HttpDoor<M> {
         let mounted = settings.mount.router(gate.clone());
         let router = routes::router(&door, mounted, &settings.cors_origins, settings.gzip);
         let serving = connection::Serving { door, router, bounds };
-        let mut pause = ACCEPT_PAUSES.0;
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = gate.drain.draining() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    pause = ACCEPT_PAUSES.0;
-                    admit(stream, address, &gate, &places, &serving);
-                }
-                Err(error) if is_of_the_peer(&error) => {}
-                Err(error) => {
-                    gate.meters.accept_failures_total.increment();
-                    tracing::warn!(door = Self::NAME, %error, "cannot accept a connection; waiting");
-                    tokio::select! {
-                        () = gate.drain.draining() => break,
-                        () = tokio::time::sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSES.1);
-                }
-            }
-        }
-        // Who has connected and was not accepted yet is told, instead of reset.
-        while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-            let draining = Error::new(Kind::Draining, "the gateway is stopping; connect again");
-            refuse(stream, &gate, &draining.with_retry_after(gate.drain.retry_after()));
-        }
-        drop(listener);
+        entrance::receive(listener, &serving, &gate, &places).await;
         gate.drain.finished().await;
         Ok(())
     }
-}
-
-/// Lets a connection in, or says why not.
-fn admit<P: Pipeline>(
-    stream: TcpStream,
-    address: SocketAddr,
-    gate: &Gate<P>,
-    places: &Places,
-    serving: &connection::Serving<P>,
-) {
-    let handshake = match gate.handshake() {
-        Ok(handshake) => handshake,
-        Err(error) => return refuse(stream, gate, &error),
-    };
-    let Some(place) = places.take(address.ip()) else {
-        let full = Error::new(Kind::Overloaded, "too many connections; try again later");
-        return refuse(stream, gate, &full.with_retry_after(RETRY_AFTER));
-    };
-    let origin = match gate.admit(HttpDoor::<NoMount>::NAME, &Presented::Anonymous(address)) {
-        Ok(origin) => origin,
-        Err(error) => {
-            tracing::warn!(door = HttpDoor::<NoMount>::NAME, %address, "refused: {error}");
-            return refuse(stream, gate, &error);
-        }
-    };
-    gate.meters.connections_total.increment();
-    // Answers are written whole: nothing is gained by waiting for more. A failure only costs time.
-    let _ = stream.set_nodelay(true);
-    let peer = Peer::new(address, place);
-    gate.drain.track(serving.clone().serve(stream, origin, peer, handshake));
-}
-
-/// Says why a connection is not let in, before a byte of it is read. One attempt without waiting: an empty
-/// socket buffer takes it.
-fn refuse<P>(stream: TcpStream, gate: &Gate<P>, error: &Error) {
-    gate.meters.connections_refused_total.increment();
-    let answer = problem::before_any_request(error);
-    // Not by way of the runtime, which has not yet heard that the socket can be written to.
-    if let Ok(mut stream) = stream.into_std() {
-        let _ = io::Write::write(&mut stream, &answer);
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart finds its port free although old connections linger in TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
-}
-
-/// The peer went away between its connect and our accept (accept(2)): the next connection is not affected.
-fn is_of_the_peer(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    )
 }

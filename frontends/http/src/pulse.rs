@@ -1,21 +1,18 @@
-//! The transport under one connection: counts its bytes, and ends it when its peer is too slow.
+//! Where a connection is between its requests, and the time that each head has.
 //!
-//! Hyper knows one time for a head, which runs while a connection is idle too, and none for a peer that takes
-//! nothing. So the two are kept here, where every byte passes: a read fails when a head that has begun is not
-//! whole in time, a write fails when nothing could be written for too long. What hyper is told is then an
-//! error of the transport, and it drops the connection with everything that belongs to it.
+//! Hyper knows one time for a head, which runs while a connection is idle too. So it is kept where every byte passes,
+//! by what the transport is watched with: a read fails when a head that has begun is not whole in time.
 
-use std::io::{self, IoSlice};
+use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Context;
 use std::time::Duration;
 
-use contract::DoorMeters;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Sleep, sleep};
+use wire::watched::Watch;
 
 /// Where a connection is between requests; shared by its transport and whoever answers.
 #[derive(Clone, Debug)]
@@ -53,9 +50,14 @@ impl Pulse {
         self.0.phase.store(UPGRADED, Ordering::Relaxed);
     }
 
+    /// Whether a request is being answered.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.phase() == BUSY
+    }
+
     /// Whether a request is being answered, or an answer written.
     pub(crate) fn is_busy(&self) -> bool {
-        self.phase() == BUSY || self.0.writing.load(Ordering::Relaxed)
+        self.is_answering() || self.0.writing.load(Ordering::Relaxed)
     }
 
     fn phase(&self) -> u8 {
@@ -74,123 +76,49 @@ impl Drop for Answering {
     }
 }
 
-/// A TCP stream with a pulse.
+/// What the door watches on a transport: the time of a request's head.
 #[derive(Debug)]
-pub(crate) struct Watched {
-    stream: TcpStream,
+pub(crate) struct Heads {
     pulse: Pulse,
-    meters: Arc<DoorMeters>,
-    header_timeout: Duration,
-    write_timeout: Duration,
+    timeout: Duration,
     /// When the head that has begun must be whole.
-    head_due: Option<Pin<Box<Sleep>>>,
-    /// When something must have been written.
-    write_due: Option<Pin<Box<Sleep>>>,
+    due: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    /// Watches `stream`; the time for its first head begins now.
-    pub(crate) fn new(
-        stream: TcpStream,
-        pulse: Pulse,
-        meters: Arc<DoorMeters>,
-        header_timeout: Duration,
-        write_timeout: Duration,
-    ) -> Self {
-        let head_due = Some(Box::pin(sleep(header_timeout)));
-        Self { stream, pulse, meters, header_timeout, write_timeout, head_due, write_due: None }
+impl Heads {
+    /// Of a connection that is new; the time for its first head, at most `timeout`, begins now.
+    pub(crate) fn new(pulse: Pulse, timeout: Duration) -> Self {
+        Self { pulse, timeout, due: Some(Box::pin(sleep(timeout))) }
     }
+}
 
-    /// Begins or checks the time for a head; `read` is whether bytes have just come.
-    fn check_head(&mut self, context: &mut Context<'_>, read: bool) -> io::Result<()> {
+impl Watch for Heads {
+    /// Begins or checks the time for a head.
+    fn heard(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         match self.pulse.phase() {
             HEAD => {}
-            IDLE if read => {
+            IDLE if !bytes.is_empty() => {
                 self.pulse.0.phase.store(HEAD, Ordering::Relaxed);
-                self.head_due = Some(Box::pin(sleep_until(Instant::now() + self.header_timeout)));
+                self.due = Some(Box::pin(sleep(self.timeout)));
             }
             _ => {
-                self.head_due = None;
+                self.due = None;
                 return Ok(());
             }
         }
-        let due = self.head_due.as_mut().is_some_and(|due| due.as_mut().poll(context).is_ready());
-        if due {
+        let is_late = self.due.as_mut().is_some_and(|due| due.as_mut().poll(context).is_ready());
+        if is_late {
             Err(io::Error::new(io::ErrorKind::TimedOut, "a request's head took too long"))
         } else {
             Ok(())
         }
     }
 
-    /// Counts what was written, or looks how long nothing could be.
-    fn settle_write(
-        &mut self,
-        context: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = written {
-            self.write_due = None;
-            self.pulse.0.writing.store(false, Ordering::Relaxed);
-            if let Ok(bytes) = written {
-                self.meters.sent_bytes_total.add(bytes as u64);
-            }
-            return Poll::Ready(written);
-        }
-        if self.pulse.phase() == UPGRADED {
-            return Poll::Pending;
-        }
-        self.pulse.0.writing.store(true, Ordering::Relaxed);
-        let timeout = self.write_timeout;
-        let due = self.write_due.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        ready!(due.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes nothing")))
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        let bytes = buffer.filled().len() - before;
-        self.meters.received_bytes_total.add(bytes as u64);
-        // Also when bytes came: a byte at a time must not win more.
-        self.check_head(context, bytes > 0)?;
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.settle_write(context, polled)
+    fn bounds_writing(&self) -> bool {
+        self.pulse.phase() != UPGRADED
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.settle_write(context, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn wrote(&mut self, waits: bool) {
+        self.pulse.0.writing.store(waits, Ordering::Relaxed);
     }
 }

@@ -19,6 +19,7 @@ use websocket::close::Ending;
 use websocket::socket::{Bounds, Listener, Socket};
 use websocket::{Message, Outbox};
 use wire::Sink;
+use wire::departure::Departure;
 
 const MIB: usize = 1024 * 1024;
 
@@ -76,7 +77,7 @@ async fn serve(mut stream: TcpStream) -> io::Result<()> {
         close_timeout: Duration::from_secs(1),
     };
     let (meters, budget) = (Arc::<DoorMeters>::default(), ByteBudget::new(64 * MIB));
-    let mut socket = Socket::new(stream, Arc::new(bounds), meters, &budget);
+    let mut socket = Socket::new(stream, Departure::untold(), Arc::new(bounds), meters, &budget);
     poll_fn(|context| poll(&mut socket, context)).await
 }
 

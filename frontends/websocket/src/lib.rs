@@ -28,6 +28,7 @@ use contract::{Error, Gate, Kind, Pipeline, Presented};
 use http_body_util::Full;
 use hyper::{Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wire::departure::Departure;
 use wire::message::Limits;
 use wire::site::Site;
 
@@ -91,12 +92,13 @@ impl<P: Pipeline> WebSocketDoor<P> {
         Self(Arc::new(Door { gate, settings, limits, places }))
     }
 
-    /// Answers a request for [`PATH`] by a peer at `address`: opens a WebSocket, or says why not. What is in `held`
-    /// lives as long as the connection does.
+    /// Answers a request for [`PATH`] by a peer at `address`, whose leaving `departure` tells: opens a WebSocket, or
+    /// says why not. What is in `held` lives as long as the connection does.
     pub fn open<B>(
         &self,
         request: Request<B>,
         address: SocketAddr,
+        departure: Departure,
         held: impl Send + 'static,
     ) -> Response<Full<Bytes>> {
         let (mut request, _) = request.into_parts();
@@ -120,7 +122,7 @@ impl<P: Pipeline> WebSocketDoor<P> {
         self.0.gate.drain.track(async move {
             // Given back also when the session panics.
             let _held = (open, held);
-            session::serve(upgrade, door, origin, form).await;
+            session::serve(upgrade, departure, door, origin, form).await;
         });
         opening.respond()
     }

@@ -13,6 +13,7 @@ use contract::{Error, Kind, Origin, Pipeline, Scope};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout};
+use wire::departure::Departure;
 use wire::{Conversation, Id, Inbound, Outbound, Refusal};
 
 use crate::Door;
@@ -33,6 +34,7 @@ const ROUNDS_MAX: usize = 16;
 /// Serves one connection, from its upgrade to its end.
 pub(crate) async fn serve<P: Pipeline>(
     upgrade: OnUpgrade,
+    departure: Departure,
     door: Arc<Door<P>>,
     origin: Arc<Origin>,
     form: Form,
@@ -43,7 +45,7 @@ pub(crate) async fn serve<P: Pipeline>(
         Err(_) => return tracing::debug!(door = crate::NAME, "a handshake was not finished in time"),
     };
     let (bounds, meters) = (Arc::clone(&door.settings.bounds), Arc::clone(&door.gate.meters));
-    let socket = Socket::new(upgraded, bounds, meters, &door.gate.budget);
+    let socket = Socket::new(upgraded, departure, bounds, meters, &door.gate.budget);
     let leave = Box::pin(door.gate.drain.leave());
     let talk = Talk { door, origin, form, conversation: None, draining: false };
     let mut session = Session { socket, talk, leave };

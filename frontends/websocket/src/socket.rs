@@ -17,6 +17,7 @@ use contract::{ByteBudget, DoorMeters, Kind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tungstenite::protocol::frame::coding::Control;
+use wire::departure::Departure;
 
 use crate::close::{self, Ending};
 use crate::outbox::Outbox;
@@ -24,7 +25,7 @@ use crate::reader::{Found, Message, Reader};
 
 /// Bytes read at once, into the stack: an idle connection holds no buffer.
 const READ_BYTES: usize = 16 * 1024;
-/// How often a peer that is not being heard is looked at: nothing else would tell that it vanished.
+/// How often a peer that is not being heard is looked at, where nothing else would tell that it vanished.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 
 /// The bounds of one connection.
@@ -56,7 +57,6 @@ pub trait Listener {
 }
 
 /// One WebSocket over `S`.
-#[derive(Debug)]
 pub struct Socket<S> {
     stream: S,
     bounds: Arc<Bounds>,
@@ -75,8 +75,9 @@ pub struct Socket<S> {
     message_due: Option<Pin<Box<Sleep>>>,
     /// Of something to be written.
     write_due: Option<Pin<Box<Sleep>>>,
-    /// Of the next look at a peer that is not heard.
-    watch: Option<Pin<Box<Sleep>>>,
+    departure: Departure,
+    /// Of a peer that is not heard: it left, or where that is not told, it is time to look at it.
+    watch: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Of the end.
     close_due: Option<Pin<Box<Sleep>>>,
 }
@@ -96,8 +97,14 @@ enum State {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// A socket over a stream whose handshake is done.
-    pub fn new(stream: S, bounds: Arc<Bounds>, meters: Arc<DoorMeters>, budget: &ByteBudget) -> Self {
+    /// A socket over a stream whose handshake is done; `departure` tells when its peer leaves.
+    pub fn new(
+        stream: S,
+        departure: Departure,
+        bounds: Arc<Bounds>,
+        meters: Arc<DoorMeters>,
+        budget: &ByteBudget,
+    ) -> Self {
         // The first ping comes anywhere in the interval: a thousand that connect at once are not pinged at once.
         let first = bounds.ping_interval.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
         Self {
@@ -113,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             watch: None,
             close_due: None,
             stream,
+            departure,
             bounds,
             meters,
         }
@@ -256,24 +264,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.state = State::Deaf;
     }
 
-    /// Looks from time to time whether a peer that is not heard is still there.
+    /// Notices that a peer that is not heard has gone.
     fn poll_watch(&mut self, context: &mut Context<'_>, reading: bool) -> io::Result<()> {
         if reading {
             self.watch = None;
             return Ok(());
         }
+        let is_told = self.departure.is_told();
         loop {
-            let watch = self.watch.get_or_insert_with(|| Box::pin(sleep(WATCH_EVERY)));
+            let watch = self.watch.get_or_insert_with(|| {
+                if is_told { Box::pin(self.departure.noticed()) } else { Box::pin(sleep(WATCH_EVERY)) }
+            });
             if watch.as_mut().poll(context).is_pending() {
                 return Ok(());
             }
             self.watch = None;
+            if is_told {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
             self.read_ahead(context)?;
         }
     }
 
-    /// Reads what is kept until it may be heard, up to one read's worth in all: only reading tells, on any stream,
-    /// that the peer has gone.
+    /// Reads what is kept until it may be heard, up to one read's worth in all: where nothing else tells that the peer has
+    /// gone, reading does.
     fn read_ahead(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
         while self.rest.len() < READ_BYTES {

@@ -14,6 +14,7 @@
 //! | `bucket.rs` | a key-value bucket, which idempotency keys are shared by |
 //! | `headers.rs`, `counts.rs`, `readings.rs` | headers both ways; what is counted and shown |
 //! | `direct.rs` | a plain client without any of this, to measure it against |
+//! | `witness.rs` | a responder that tells what it was asked, for the soak |
 //!
 //! A request never waits for a connection: none is `unavailable` at once. It waits for its answer only, and
 //! is told at once when the connection that would bring it is lost.
@@ -43,6 +44,7 @@ mod streamed;
 mod subscribe;
 mod ticket;
 mod violation;
+pub mod witness;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

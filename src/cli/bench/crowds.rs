@@ -5,11 +5,13 @@ use std::io;
 
 use serde_json::json;
 
-use super::{Arguments, show};
+use super::Arguments;
 use crate::bench::{CrowdPlan, Crowds};
 use crate::cli::code;
 use crate::cli::console::Console;
+use crate::cli::keep::Keep;
 use crate::cli::signals::Signals;
+use crate::cli::tools::tools;
 use crate::limits;
 
 /// What is measured.
@@ -31,7 +33,7 @@ pub(super) async fn measure(
     if let Err(error) = limits::raise_descriptors() {
         console.complain(&format!("cannot raise the limit of open descriptors: {error}"))?;
     }
-    let (tools, version) = match arguments.tools(variables) {
+    let (tools, version) = match tools(arguments.nats_server.as_deref(), variables) {
         Ok(found) => found,
         Err(problem) => return failed(&problem, console),
     };
@@ -60,7 +62,8 @@ pub(super) async fn measure(
         Err(problem) => failed(&problem, console),
         Ok(mut crowds) => {
             crowds.add_fact("nats_server", json!(version));
-            let kept = show(arguments, "crowd", &crowds.to_json(), &crowds.to_text(), console)?;
+            let to = Keep { folder: arguments.save.as_deref(), json: arguments.json };
+            let kept = to.show("crowd", &crowds.to_json(), &crowds.to_text(), console)?;
             Ok(if kept { code::OK } else { code::FAILED })
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::samples::Samples;
 use crate::cli::span;
+use crate::client::Samples;
 
 /// Limits whose maximum is not called as the used with `_max` behind it.
 const PAIRS: [(&str, &str, &str); 2] = [

@@ -87,6 +87,13 @@ const KEYS: &[Key] = &[
     )
     .default_to("256"),
     Key::new(
+        "grpc.window_bytes",
+        int(65_535, 16 * MIB, "bytes"),
+        "Bytes that a client may send ahead, on a call and on a connection, before they are taken. A larger window is \
+         for clients that are far away, and is memory that each connection may take.",
+    )
+    .default_to("65535"),
+    Key::new(
         "grpc.pending_resets_max",
         int(1, 10_000, "calls"),
         "Calls that a client took back before they were looked at; more close the connection (rapid reset).",

@@ -32,7 +32,7 @@ const KEYS: &[Key] = &[
         int(4096, 16 * 1024 * MIB, "bytes"),
         "Memory of the answers that are kept, 512 bytes for each included. One that is larger is not kept.",
     )
-    .default_to("67108864")
+    .default_to("33554432")
     .reloadable(),
     Key::new(
         "idempotency.store",

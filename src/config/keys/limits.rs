@@ -3,6 +3,7 @@
 use super::{BOOL, BURST, MIB, RATE, Section, TIMEOUT_MS, int};
 use crate::config::key::{Key, same};
 use crate::config::value::Kind;
+use crate::load::PROCESS_BYTES_MIN;
 
 pub(super) static SECTION: Section = Section {
     name: "limits",
@@ -11,7 +12,7 @@ pub(super) static SECTION: Section = Section {
 };
 
 /// A share of the memory.
-const SHARE: Kind = int(1, 100, "percent of memory_bytes_max");
+const SHARE: Kind = int(1, 100, "percent of what memory_bytes_max leaves for payloads, buffers and queues");
 
 const KEYS: &[Key] = &[
     Key::new(
@@ -36,8 +37,10 @@ const KEYS: &[Key] = &[
     .default_to("8388608"),
     Key::new(
         "limits.memory_bytes_max",
-        int(MIB, 1024 * 1024 * MIB, "bytes"),
-        "Memory for payloads, buffers, queues and waiting replies of all connections together.",
+        int(PROCESS_BYTES_MIN, 1024 * 1024 * MIB, "bytes"),
+        "Resident memory that the process stays under. What it needs for itself (16 MiB), idempotency.bytes_max and 48 \
+         bytes a peer of limits.peers_max are taken off; half of the rest is for payloads, buffers, \
+         queues and waiting replies of all connections together.",
     )
     .default_to("268435456"),
     Key::new(

@@ -16,7 +16,7 @@ fn bench(policy: QueuePolicy) -> Bench {
         route.queue.messages_max = 100_000;
     });
     let marks = Marks { short: 50, low: 70, high: 85 };
-    let load = LoadSettings { memory_bytes_max: MEMORY_BYTES, marks, slow_start: Duration::ZERO };
+    let load = LoadSettings { memory_bytes_max: MEMORY_BYTES, marks, ..LoadSettings::default() };
     let limits = Limits { load, ..testing::limits() };
     let broker = Embedded::open(embedded::Settings { demo: false, ..embedded::Settings::default() });
     let handle = Handle::new(Rules::new(routes, limits, None, testing::meters));

@@ -166,6 +166,23 @@ fn pauses_double_up_to_their_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_failed_together_come_back_at_different_times() {
+    let settings =
+        RetrySettings { attempts_max: 1, backoff: Duration::from_millis(800), budget_max: 100, ..SETTINGS };
+    let mut pauses = std::collections::BTreeSet::new();
+    for _ in 0..50 {
+        let began = Instant::now();
+        attempts(call(settings), |_| Err(error(Kind::Unavailable))).await.0.unwrap_err();
+        pauses.insert(began.elapsed().as_millis());
+    }
+    // Fifty pauses out of eight hundred that are as likely: that so many are the same does not happen.
+    assert!(
+        pauses.len() > 20 && *pauses.first().unwrap() < 400 && *pauses.last().unwrap() > 400,
+        "{pauses:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropped_in_a_pause_it_sends_nothing_more() {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);

@@ -18,9 +18,8 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
-use super::form::Status;
 use super::path;
-use super::source::{Given, Source, malformed};
+use super::source::{Given, Known, Source, malformed};
 use super::table::{AnswerRule, BodyRule, Found, Route, Table, Token};
 use super::template::{Missing, lacking};
 use crate::events::{Events, Manner, Of};
@@ -208,7 +207,7 @@ impl Route {
         let AnswerRule::Built(template) = &self.answer else {
             return Err(Error::new(Kind::Internal, "the gateway's own answer has no template").into());
         };
-        let status = Status { standing: (door.stand.0)(), given: sent };
+        let status = Known { given: sent, facts: (door.stand.0)() };
         Ok(answer::json(self.status, template.fill(&status, Missing::Empty)?.into()))
     }
 

@@ -12,7 +12,8 @@ use hyper::header::CONTENT_TYPE;
 use serde_json::json;
 use wire::charged::charged;
 
-use super::source::{Given, Value};
+use super::Standing;
+use super::source::{Facts, Given, Known, Value};
 use super::template::{Missing, Template, quoted};
 use crate::answer::JSON;
 use crate::problem::{Refused, seconds};
@@ -25,16 +26,15 @@ pub(crate) struct Form {
     pub(super) codes: Vec<(Kind, Box<str>)>,
 }
 
-/// An error with all that a form may ask of it.
-pub(crate) struct Told<'a, G> {
-    pub(crate) error: &'a Error,
-    pub(crate) status: StatusCode,
-    pub(crate) trace: &'a TraceContext,
-    pub(crate) endpoint: &'a str,
+/// The facts of an error.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    error: &'a Error,
+    status: StatusCode,
+    trace: &'a TraceContext,
+    endpoint: &'a str,
     /// The form's own words for kinds.
     codes: &'a [(Kind, Box<str>)],
-    /// The request that it is about.
-    pub(crate) given: &'a G,
     /// Whether parts of the request's body are in it.
     echoes: bool,
 }
@@ -53,14 +53,14 @@ impl Form {
         budget: &ByteBudget,
     ) -> Response {
         let mut response = refused.respond(trace);
-        let told = self.told(&refused.error, response.status(), trace, endpoint, given);
-        *response.body_mut() = Body::from(charged(self.text(&told).into(), budget));
+        let told = self.told(&refused.error, response.status(), trace, endpoint);
+        *response.body_mut() = Body::from(charged(self.text(told, given).into(), budget));
         response.headers_mut().insert(CONTENT_TYPE, JSON);
         for (status, name, template) in &self.headers {
             if *status != told.status {
                 continue;
             }
-            let value = template.fill_text(&told, Missing::Empty).ok().flatten();
+            let value = template.fill_text(&Known { given, facts: told }, Missing::Empty).ok().flatten();
             if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
                 response.headers_mut().insert(name, value);
             }
@@ -76,35 +76,35 @@ impl Form {
         endpoint: &str,
         given: &impl Given,
     ) -> String {
-        let told = self.told(error, crate::problem::status(error), trace, endpoint, given);
-        self.text(&told).replace(['\r', '\n'], " ")
+        let told = self.told(error, crate::problem::status(error), trace, endpoint);
+        self.text(told, given).replace(['\r', '\n'], " ")
     }
 
-    fn told<'a, G: Given>(
+    fn told<'a>(
         &'a self,
         error: &'a Error,
         status: StatusCode,
         trace: &'a TraceContext,
         endpoint: &'a str,
-        given: &'a G,
-    ) -> Told<'a, G> {
-        Told { error, status, trace, endpoint, codes: &self.codes, given, echoes: true }
+    ) -> Told<'a> {
+        Told { error, status, trace, endpoint, codes: &self.codes, echoes: true }
     }
 
     /// What a client sent is given back in a part only: an error is no echo.
-    fn text<G: Given>(&self, told: &Told<'_, G>) -> String {
-        let fill = |told: &Told<'_, G>| {
-            self.body.fill(told, Missing::Empty).expect("what is missing in an error is left empty")
+    fn text(&self, told: Told<'_>, given: &impl Given) -> String {
+        let fill = |facts| {
+            let known = Known { given, facts };
+            self.body.fill(&known, Missing::Empty).expect("what is missing in an error is left empty")
         };
         let text = fill(told);
         if text.len() <= ECHO_BYTES_MAX {
             return text;
         }
-        fill(&Told { echoes: false, ..*told })
+        fill(Told { echoes: false, ..told })
     }
 }
 
-impl<G> Told<'_, G> {
+impl Told<'_> {
     fn code(&self) -> &str {
         let own = self.error.as_failed().map(|failed| &*failed.code).filter(|code| !code.is_empty());
         let word = || self.codes.iter().find(|(kind, _)| *kind == self.error.kind()).map(|(_, word)| &**word);
@@ -127,29 +127,9 @@ impl<G> Told<'_, G> {
     }
 }
 
-impl<G: Given> Given for Told<'_, G> {
-    fn path(&self) -> &[String] {
-        self.given.path()
-    }
-
-    fn query(&self) -> Result<&[(String, String)], Error> {
-        self.given.query()
-    }
-
-    fn headers(&self) -> &axum::http::HeaderMap {
-        self.given.headers()
-    }
-
-    fn identity(&self) -> &contract::Identity {
-        self.given.identity()
-    }
-
-    fn tenant(&self) -> &str {
-        self.given.tenant()
-    }
-
-    fn request(&self) -> &[u8] {
-        if self.echoes { self.given.request() } else { &[] }
+impl Facts for Told<'_> {
+    fn tells_request(&self) -> bool {
+        self.echoes
     }
 
     fn answer(&self) -> &[u8] {
@@ -180,39 +160,14 @@ impl<G: Given> Given for Told<'_, G> {
 }
 
 /// The facts of the gateway's own answer.
-pub(crate) struct Status<'a, G> {
-    pub(crate) standing: super::Standing,
-    pub(crate) given: &'a G,
-}
-
-impl<G: Given> Given for Status<'_, G> {
-    fn path(&self) -> &[String] {
-        self.given.path()
-    }
-
-    fn query(&self) -> Result<&[(String, String)], Error> {
-        self.given.query()
-    }
-
-    fn headers(&self) -> &axum::http::HeaderMap {
-        self.given.headers()
-    }
-
-    fn identity(&self) -> &contract::Identity {
-        self.given.identity()
-    }
-
-    fn tenant(&self) -> &str {
-        self.given.tenant()
-    }
-
+impl Facts for Standing {
     fn fact(&self, word: &str) -> Option<Value<'_>> {
-        let healthy = if self.standing.connected { "healthy" } else { "degraded" };
+        let healthy = if self.connected { "healthy" } else { "degraded" };
         Some(match word {
             "status" => Value::Text(healthy.into()),
             "version" => Value::Text(env!("CARGO_PKG_VERSION").into()),
-            "connected" => Value::Json(self.standing.connected.to_string().into()),
-            "time" => Value::Json(quoted(&self.standing.time)),
+            "connected" => Value::Json(self.connected.to_string().into()),
+            "time" => Value::Json(quoted(&self.time)),
             _ => return None,
         })
     }

@@ -103,6 +103,60 @@ pub(crate) trait Given {
     }
 }
 
+/// What the gateway knows beside a request.
+pub(crate) trait Facts {
+    /// A fact, by its word.
+    fn fact(&self, word: &str) -> Option<Value<'_>>;
+    /// Whether parts of the request's body may be told.
+    fn tells_request(&self) -> bool {
+        false
+    }
+    /// The responder's body.
+    fn answer(&self) -> &[u8] {
+        &[]
+    }
+}
+
+/// A request together with what the gateway knows beside it.
+pub(crate) struct Known<'a, G, F> {
+    pub(crate) given: &'a G,
+    pub(crate) facts: F,
+}
+
+impl<G: Given, F: Facts> Given for Known<'_, G, F> {
+    fn path(&self) -> &[String] {
+        self.given.path()
+    }
+
+    fn query(&self) -> Result<&[(String, String)], Error> {
+        self.given.query()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.given.headers()
+    }
+
+    fn identity(&self) -> &Identity {
+        self.given.identity()
+    }
+
+    fn tenant(&self) -> &str {
+        self.given.tenant()
+    }
+
+    fn request(&self) -> &[u8] {
+        if self.facts.tells_request() { self.given.request() } else { &[] }
+    }
+
+    fn answer(&self) -> &[u8] {
+        self.facts.answer()
+    }
+
+    fn fact(&self, word: &str) -> Option<Value<'_>> {
+        self.facts.fact(word)
+    }
+}
+
 impl Source {
     /// Reads what is written in a template. The error says what is wrong.
     pub(crate) fn parse(text: &str, place: Place<'_>) -> Result<Self, String> {

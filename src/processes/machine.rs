@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Bytes of memory that a process has resident; `None` where the system does not tell.
-pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -11,7 +11,7 @@ pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
 }
 
 /// Facts to keep beside figures. What the system does not tell is null.
-pub(super) fn facts() -> Value {
+pub(crate) fn facts() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let after_colon = |text: &str, key: &str| {
         let line = text.lines().find(|line| line.starts_with(key))?;

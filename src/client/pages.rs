@@ -17,14 +17,14 @@ const LIMIT: Duration = Duration::from_secs(5);
 const PAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The listener.
-pub(super) struct Pages {
+pub(crate) struct Pages {
     address: SocketAddr,
     sender: SendRequest<Empty<Bytes>>,
 }
 
 impl Pages {
     /// Connects. Fails with a line for a person.
-    pub(super) async fn connect(address: SocketAddr) -> Result<Self, String> {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self, String> {
         let failed = |error: String| {
             format!(
                 "cannot reach the admin listener at {address}: {error}; is the gateway running, and is this its \
@@ -43,7 +43,7 @@ impl Pages {
     }
 
     /// A page, whatever its status, and whether that was 200.
-    pub(super) async fn get(&mut self, path: &'static str) -> Result<(bool, Bytes), String> {
+    pub(crate) async fn get(&mut self, path: &'static str) -> Result<(bool, Bytes), String> {
         let address = self.address;
         let request = Request::get(path)
             .header("host", address.to_string())

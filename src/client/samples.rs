@@ -3,55 +3,55 @@
 use std::time::Instant;
 
 /// One reading of all metrics.
-pub(super) struct Samples {
-    pub(super) taken: Instant,
+pub(crate) struct Samples {
+    pub(crate) taken: Instant,
     samples: Vec<Sample>,
 }
 
 /// One line.
 #[derive(Debug, PartialEq)]
-pub(super) struct Sample {
-    pub(super) name: String,
+pub(crate) struct Sample {
+    pub(crate) name: String,
     labels: Vec<(String, String)>,
-    pub(super) value: f64,
+    pub(crate) value: f64,
 }
 
 impl Samples {
     /// Reads a page; lines that are no samples are skipped.
-    pub(super) fn parse(page: &str) -> Self {
+    pub(crate) fn parse(page: &str) -> Self {
         let samples = page.lines().filter(|line| !line.starts_with('#')).filter_map(Sample::parse).collect();
         Self { taken: Instant::now(), samples }
     }
 
     /// All samples of a name.
-    pub(super) fn named(&self, name: &str) -> impl Iterator<Item = &Sample> {
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(move |sample| sample.name == name)
     }
 
     /// The one sample of a name without labels.
-    pub(super) fn value(&self, name: &str) -> Option<f64> {
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.named(name).next().map(|sample| sample.value)
     }
 
     /// Every sample.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Sample> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter()
     }
 
     /// What `sample` had grown to in this reading; 0 if it was not there.
-    pub(super) fn same(&self, sample: &Sample) -> f64 {
+    pub(crate) fn same(&self, sample: &Sample) -> f64 {
         self.named(&sample.name).find(|own| own.labels == sample.labels).map_or(0.0, |own| own.value)
     }
 }
 
 impl Sample {
     /// The value of a label.
-    pub(super) fn label(&self, name: &str) -> Option<&str> {
+    pub(crate) fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether it is the other name of one thing: as a use has a maximum.
-    pub(super) fn has_labels_of(&self, other: &Self) -> bool {
+    pub(crate) fn has_labels_of(&self, other: &Self) -> bool {
         self.labels == other.labels
     }
 
