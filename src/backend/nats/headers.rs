@@ -10,13 +10,16 @@ use crate::backend::outgoing::{self, Name, RequestId};
 pub(super) fn outgoing(request: &Request, id: &RequestId) -> HeaderMap {
     let mut map = HeaderMap::new();
     outgoing::visit(request, id, |name, value| {
-        let name = match name {
-            Name::Own(name) => Ok(HeaderName::from_static(name)),
-            Name::Peer(name) => name.parse(),
-        };
-        // Both were checked when they were made; the library is only stricter about what cannot occur.
-        if let (Ok(name), Ok(value)) = (name, value.parse::<HeaderValue>()) {
-            map.append(name, value);
+        // Names and values were checked when they were made; the library is only stricter about what cannot occur.
+        let Ok(value) = value.parse::<HeaderValue>() else { return };
+        match name {
+            // There once, and no peer's is called so: nothing of that name has to be looked for.
+            Name::Own(name) => map.insert(HeaderName::from_static(name), value),
+            Name::Peer(name) => {
+                if let Ok(name) = name.parse::<HeaderName>() {
+                    map.append(name, value);
+                }
+            }
         }
     });
     map

@@ -74,6 +74,7 @@ pub use self::settings::{
     Address, BucketSettings, Credentials, INBOX_PREFIX_BYTES_MAX, POOL_MAX, Settings, Tls, parse_servers,
 };
 use self::streamed::Streamed;
+use self::ticket::Ticket;
 use super::cancel::{Cancel, Manner, Reason};
 use super::outgoing::RequestId;
 use super::replies::{Reader, Replies, Responder as _};
@@ -122,8 +123,10 @@ impl Backend for Nats {
     /// What can be handed over at once is handed over before this returns, so that the order of calls is the
     /// order of messages; what has to wait queues up in the order of calls, too.
     fn call_as(&self, request: Request, manner: Manner) -> Answer {
-        // Not bounded by the task's budget: a refusal to go on for that reason would lose the order.
-        let mut work = Box::pin(unconstrained(carry_out(self.0.clone(), request, manner)));
+        let mut work = match carry_out(&self.0, request, manner) {
+            Ok(work) => work,
+            Err(error) => return Answer(State::Ready(Some(Err(error)))),
+        };
         // Nobody waits yet; the first poll of the answer says who does.
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Answer(State::Ready(Some(result))),
@@ -174,8 +177,10 @@ pub struct Answer(State);
 
 enum State {
     Ready(Option<Result<Reply, Error>>),
-    Running(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>),
+    Running(Work),
 }
+
+type Work = Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send>>;
 
 impl Future for Answer {
     type Output = Result<Reply, Error>;
@@ -190,14 +195,27 @@ impl Future for Answer {
     }
 }
 
-async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<Reply, Error> {
+/// The work of a request, or why there is none. Each kind is boxed for itself and what needs no waiting is done before:
+/// a box is filled by copying it, and most requests are of the smallest kind.
+fn carry_out(pool: &Arc<Pool>, request: Request, manner: Manner) -> Result<Work, Error> {
     if pool.stop.is_cancelled() {
         return Err(pool.unavailable());
     }
     match request.target.clone() {
-        Target::Publish(subject) => publish(&pool, request, subject).await,
-        Target::Request(subject) => ask(pool, request, subject, manner).await,
-        Target::Subscribe(pattern) => subscribe::subscribe(pool, pattern).await,
+        Target::Publish(subject) => Ok(boxed(publish(Arc::clone(pool), request, subject))),
+        Target::Request(subject) => {
+            check_reach(pool, &subject)?;
+            if request.ordered {
+                return Ok(boxed(ask_in_order(Arc::clone(pool), request, subject, manner)));
+            }
+            let pinned = Pinned::free(pool.take_near(request.origin.connection)?);
+            if manner.replies.is_some() {
+                return Ok(boxed(ask_for_many(Arc::clone(pool), pinned, request, subject, manner)));
+            }
+            let asking = Asking::of(pool, pinned, request, subject, manner)?;
+            Ok(boxed(ask(Arc::clone(pool), asking)))
+        }
+        Target::Subscribe(pattern) => Ok(boxed(subscribe::subscribe(Arc::clone(pool), pattern))),
         // The route table turns a message type into a subject; one that has none never gets here.
         Target::Task(kind) => {
             Err(Error::new(Kind::NotFound, format!("no subject is known for the message type {}", kind.0)))
@@ -205,51 +223,104 @@ async fn carry_out(pool: Arc<Pool>, request: Request, manner: Manner) -> Result<
     }
 }
 
-async fn publish(pool: &Pool, request: Request, subject: Subject) -> Result<Reply, Error> {
-    check_reach(pool, &subject)?;
+/// Not bounded by the task's budget: a refusal to go on for that reason would lose the order.
+fn boxed(work: impl Future<Output = Result<Reply, Error>> + Send + 'static) -> Work {
+    Box::pin(unconstrained(work))
+}
+
+async fn publish(pool: Arc<Pool>, request: Request, subject: Subject) -> Result<Reply, Error> {
+    check_reach(&pool, &subject)?;
     let due = request.deadline;
-    let mut pinned = in_time(due, pool.pins.link(&request.origin, pool)).await?;
+    let mut pinned = in_time(due, pool.pins.link(&request.origin, &pool)).await?;
     pool.note_load(&pinned.link);
     let message = message(&pinned.link, request, &RequestId::random(), &subject, None)?;
-    in_time(due, hand_over(pool, &mut pinned, message, WhenFull::Wait)).await?;
+    in_time(due, hand_over(&pool, &mut pinned, message)).await?;
     pool.counts.published.increment();
     Ok(Reply::Accepted)
 }
 
-async fn ask(pool: Arc<Pool>, request: Request, subject: Subject, manner: Manner) -> Result<Reply, Error> {
-    check_reach(&pool, &subject)?;
-    let due = request.deadline;
-    let mut pinned = if request.ordered {
-        in_time(due, pool.pins.link(&request.origin, &pool)).await?
-    } else {
-        Pinned::free(pool.take_near(request.origin.connection)?)
-    };
-    pool.note_load(&pinned.link);
-    let ticket = pinned
-        .link
-        .inbox
-        .register(subject.to_bytes(), Purpose::Request)
-        .map_err(|refusal| refused(&pool, refusal))?;
-    if manner.skips_acknowledgements {
-        ticket.skip_acknowledgements();
+/// A request for which all is ready: its link, the place of its answer, its message.
+struct Asking {
+    pinned: Pinned,
+    ticket: Ticket,
+    message: OutboundMessage,
+    due: Instant,
+    cancel: Option<Cancel>,
+}
+
+impl Asking {
+    fn of(
+        pool: &Pool,
+        pinned: Pinned,
+        request: Request,
+        subject: Subject,
+        manner: Manner,
+    ) -> Result<Self, Error> {
+        pool.note_load(&pinned.link);
+        let ticket = pinned
+            .link
+            .inbox
+            .register(subject.to_bytes(), Purpose::Request)
+            .map_err(|refusal| refused(pool, refusal))?;
+        if manner.skips_acknowledgements {
+            ticket.skip_acknowledgements();
+        }
+        let (id, due) = (RequestId::random(), request.deadline);
+        let cancel = Cancel::of(&request, id, manner);
+        let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
+        let message = pinned.link.queue.admit(message).map_err(|Full| {
+            pool.counts.queue_full.increment();
+            Error::new(Kind::Overloaded, "too many bytes wait to be sent to NATS")
+                .with_retry_after(RETRY_AFTER_FULL)
+        })?;
+        Ok(Self { pinned, ticket, message, due, cancel })
     }
-    let replies = manner.replies.map(|bounds| Replies::new(bounds, manner.memory.clone()));
-    if let Some(replies) = &replies {
-        ticket.bring_to(replies);
+
+    /// Sends it: what is then waited for, and what is told to its responder if nobody does.
+    async fn send(self, pool: &Pool) -> Result<(Pinned, Ticket, GivenUp), Error> {
+        let Self { mut pinned, ticket, message, due, cancel } = self;
+        in_time(due, deliver(pool, &mut pinned, message)).await?;
+        let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
+        pool.counts.requests.increment();
+        Ok((pinned, ticket, given_up))
     }
-    let id = RequestId::random();
-    let cancel = Cancel::of(&request, id, manner);
-    let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
-    in_time(due, hand_over(&pool, &mut pinned, message, WhenFull::Refuse)).await?;
-    let given_up = GivenUp { link: Arc::clone(&pinned.link), counts: Arc::clone(&pool.counts), cancel };
-    pool.counts.requests.increment();
-    if let Some(replies) = replies {
-        replies.arm(given_up);
-        let meters = Arc::clone(&pool.replies);
-        return Reader::new(replies, meters, subject, Streamed { ticket, pinned, pool }).answer().await;
+}
+
+async fn ask_in_order(
+    pool: Arc<Pool>,
+    request: Request,
+    subject: Subject,
+    manner: Manner,
+) -> Result<Reply, Error> {
+    let pinned = in_time(request.deadline, pool.pins.link(&request.origin, &pool)).await?;
+    if manner.replies.is_some() {
+        return ask_for_many(pool, pinned, request, subject, manner).await;
     }
-    let answer = ticket.await;
-    let reply = match answer {
+    let asking = Asking::of(&pool, pinned, request, subject, manner)?;
+    ask(pool, asking).await
+}
+
+/// Has every message of the answer brought to a queue.
+async fn ask_for_many(
+    pool: Arc<Pool>,
+    pinned: Pinned,
+    request: Request,
+    subject: Subject,
+    manner: Manner,
+) -> Result<Reply, Error> {
+    let bounds = manner.replies.expect("only where many may answer");
+    let replies = Replies::new(bounds, manner.memory.clone());
+    let asking = Asking::of(&pool, pinned, request, subject.clone(), manner)?;
+    asking.ticket.bring_to(&replies);
+    let (pinned, ticket, given_up) = asking.send(&pool).await?;
+    replies.arm(given_up);
+    let meters = Arc::clone(&pool.replies);
+    Reader::new(replies, meters, subject, Streamed { ticket, pinned, pool }).answer().await
+}
+
+async fn ask(pool: Arc<Pool>, asking: Asking) -> Result<Reply, Error> {
+    let (pinned, ticket, given_up) = asking.send(&pool).await?;
+    let reply = match ticket.await {
         Ok(reply) => reply,
         Err(fault) => {
             given_up.disarm();
@@ -312,53 +383,43 @@ async fn in_time<T>(due: Instant, work: impl Future<Output = Result<T, Error>>) 
     .await
 }
 
-/// What to do when too many bytes wait to be written.
-#[derive(Clone, Copy)]
-enum WhenFull {
-    Wait,
-    Refuse,
-}
-
-/// Hands a message over. What has to wait for that holds up what the same client sends after it.
-async fn hand_over(
-    pool: &Pool,
-    pinned: &mut Pinned,
-    message: OutboundMessage,
-    when_full: WhenFull,
-) -> Result<(), Error> {
+/// Hands a message over once there is room in the link's queue. What has to wait for that holds up what the same client
+/// sends after it.
+async fn hand_over(pool: &Pool, pinned: &mut Pinned, message: OutboundMessage) -> Result<(), Error> {
     let link = Arc::clone(&pinned.link);
-    let mut sending = pin!(send(pool, &link, message, when_full));
-    let sent = if let Some(sent) = (&mut sending).now_or_never() {
-        sent
-    } else {
-        pinned.hold().await;
-        sending.await
+    let room = async {
+        tokio::select! {
+            biased;
+            message = link.queue.wait(message) => Ok(message),
+            () = link.ended() => Err(pool.unavailable()),
+        }
     };
-    pinned.handed_over();
-    sent
+    let message = at_once_or_in_turn(pinned, room).await?;
+    deliver(pool, pinned, message).await
 }
 
-/// Waits while the link's queue is full, for as long as the caller does.
-async fn send(pool: &Pool, link: &Link, message: OutboundMessage, when_full: WhenFull) -> Result<(), Error> {
-    let message = match when_full {
-        WhenFull::Refuse => link.queue.admit(message).map_err(|Full| {
-            pool.counts.queue_full.increment();
-            Error::new(Kind::Overloaded, "too many bytes wait to be sent to NATS")
-                .with_retry_after(RETRY_AFTER_FULL)
-        })?,
-        WhenFull::Wait => tokio::select! {
-            biased;
-            message = link.queue.wait(message) => message,
-            () = link.ended() => return Err(pool.unavailable()),
-        },
-    };
-    link.publish(message).await.map_err(|error: PublishError| match error.kind() {
-        async_nats::PublishErrorKind::MaxPayloadExceeded => too_large(link),
+/// Hands over a message that has its room.
+async fn deliver(pool: &Pool, pinned: &mut Pinned, message: OutboundMessage) -> Result<(), Error> {
+    let link = Arc::clone(&pinned.link);
+    let sent = at_once_or_in_turn(pinned, link.publish(message)).await;
+    pinned.handed_over();
+    sent.map_err(|error: PublishError| match error.kind() {
+        async_nats::PublishErrorKind::MaxPayloadExceeded => too_large(&link),
         async_nats::PublishErrorKind::InvalidSubject => {
             Error::new(Kind::Invalid, "not a subject to publish to").with_cause(error)
         }
         async_nats::PublishErrorKind::Send => pool.unavailable().with_cause(error),
     })
+}
+
+/// Does what most often needs no waiting; if it does, nobody of the same client passes.
+async fn at_once_or_in_turn<T>(pinned: &mut Pinned, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    if let Some(done) = (&mut work).now_or_never() {
+        return done;
+    }
+    pinned.hold().await;
+    work.await
 }
 
 fn too_large(link: &Link) -> Error {
