@@ -11,14 +11,15 @@ use contract::{ByteBudget, Marks};
 use crate::ramp::Ramp;
 
 /// What the process needs for itself, whatever clients do: its code, threads, tables, and a connection's worth of
-/// everything. 4 MiB of memory of its own and 12 MiB of code were measured at rest.
-const OWN_BYTES: usize = 16 << 20;
+/// everything. 4 MiB of memory of its own and 12 MiB of code were measured at rest; the rest is for what the allocator
+/// keeps after trouble.
+const OWN_BYTES: usize = 24 << 20;
 /// Of the rest one part in so many is charged. The other is for what a charged byte costs beside itself: the allocator
-/// rounds, has two of a buffer while it grows, and keeps between what is in use what was freed. Measured under one attack
-/// after the other (`tests/e2e/memory.rs`): a quarter beside what is charged in the first, as much again in the last.
+/// rounds, has two of a buffer while it grows, and keeps between what is in use what was freed. How much that is depends on
+/// what was held before: `tests/e2e/memory.rs` attacks in one way after the other.
 const CHARGED_PART: usize = 2;
 /// The least that a process can be given.
-pub const PROCESS_BYTES_MIN: u64 = 18 << 20;
+pub const PROCESS_BYTES_MIN: u64 = 26 << 20;
 /// What a peer whose rate is remembered costs: a place in a table that is half full at the least.
 const PEER_BYTES: usize = 48;
 
@@ -95,8 +96,8 @@ mod tests {
 
     #[test]
     fn what_may_be_charged_leaves_room_for_the_process_and_for_what_a_byte_costs_beside_itself() {
-        assert_eq!(chargeable(64 << 20, 0, 0), 24 << 20);
-        assert_eq!(chargeable(64 << 20, 16 << 20, 0), 16 << 20);
+        assert_eq!(chargeable(64 << 20, 0, 0), 20 << 20);
+        assert_eq!(chargeable(64 << 20, 16 << 20, 0), 12 << 20);
         assert_eq!(chargeable(64 << 20, 0, 1 << 20), 0);
         assert_eq!((chargeable(0, 0, 0), chargeable(1 << 30, usize::MAX, usize::MAX)), (0, 0));
         assert!(chargeable(usize::MAX, 0, 0) < usize::MAX);

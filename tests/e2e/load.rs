@@ -149,7 +149,7 @@ fn a_peer_that_takes_nothing_is_dropped_and_its_memory_is_for_others() {
     let gateway = Gateway::with()
         .tasks_to("demo.echo")
         .set("ipc.write_timeout_ms=100")
-        .set("limits.memory_bytes_max=33558576")
+        .set("limits.memory_bytes_max=41947184")
         .set("idempotency.bytes_max=4096")
         .set("limits.peers_max=1")
         .gateway();
@@ -248,8 +248,8 @@ fn over_the_permits_is_refused_at_once_and_never_queued() {
 fn payloads_over_the_memory_budget_are_refused_and_the_connection_stays() {
     let gateway = Gateway::with()
         .tasks_to("demo.silent")
-        // Half of what is above 16 MiB, and beside the next two.
-        .set("limits.memory_bytes_max=18878512")
+        // Half of what is above 24 MiB, and beside the next two.
+        .set("limits.memory_bytes_max=27267120")
         .set("idempotency.bytes_max=4096")
         .set("limits.peers_max=1")
         .set("limits.payload_bytes_max=1048576")

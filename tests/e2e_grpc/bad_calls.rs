@@ -107,7 +107,7 @@ async fn a_message_that_never_ends_is_over_with_the_deadline() {
 async fn without_memory_a_message_is_refused_while_it_arrives() {
     // 1 MiB for messages: half of what is above 16 MiB, and beside the two that may be kept.
     let memory = [
-        ("limits.memory_bytes_max", "18878512"),
+        ("limits.memory_bytes_max", "27267120"),
         ("idempotency.bytes_max", "4096"),
         ("limits.peers_max", "1"),
         ("limits.payload_bytes_max", "1048576"),

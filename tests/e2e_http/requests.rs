@@ -144,7 +144,7 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 async fn a_body_without_room_in_memory_is_refused_as_overloaded() {
     // 1 MiB for messages: half of what is above 16 MiB, and beside the two that may be kept.
     let small = [
-        ("limits.memory_bytes_max", "18878512"),
+        ("limits.memory_bytes_max", "27267120"),
         ("idempotency.bytes_max", "4096"),
         ("limits.peers_max", "1"),
         ("limits.payload_bytes_max", "1048576"),

@@ -38,11 +38,11 @@ const KEYS: &[Key] = &[
     Key::new(
         "limits.memory_bytes_max",
         int(PROCESS_BYTES_MIN, 1024 * 1024 * MIB, "bytes"),
-        "Resident memory that the process stays under. What it needs for itself (16 MiB), idempotency.bytes_max and 48 \
+        "Resident memory that the process stays under. What it needs for itself (24 MiB), idempotency.bytes_max and 48 \
          bytes a peer of limits.peers_max are taken off; half of the rest is for payloads, buffers, \
          queues and waiting replies of all connections together.",
     )
-    .default_to("268435456"),
+    .default_to("536870912"),
     Key::new(
         "limits.memory_short_percent",
         SHARE,

@@ -75,10 +75,10 @@ fn settings_that_contradict_each_other_are_refused() {
             "[limits]\ntimeout_ms_max = 200",
             "limits.timeout_ms_max is below limits.timeout_ms, which is 30000",
         ),
-        ("[limits]\nmemory_bytes_max = 1048576", "limits.memory_bytes_max is below 18874368"),
+        ("[limits]\nmemory_bytes_max = 1048576", "limits.memory_bytes_max is below 27262976"),
         (
             "[limits]\nmemory_bytes_max = 67108864\n[idempotency]\nbytes_max = 33554432",
-            "limits.memory_bytes_max leaves 6815744 bytes for messages beside",
+            "limits.memory_bytes_max leaves 2621440 bytes for messages beside",
         ),
         (
             "[limits]\nmemory_bytes_max = 33554432\npeers_max = 1\n[idempotency]\nbytes_max = 16777216",
