@@ -227,9 +227,9 @@ fn the_limits_of_the_gateway_are_shown_beside_what_is_used() {
     let metrics = gateway.metrics();
     assert_eq!(metrics.of("ipc_gateway_calls_max"), 77.0);
     assert_eq!(metrics.of("ipc_gateway_streams_max"), 66.0);
-    assert_eq!(metrics.of("ipc_gateway_memory_process_max_bytes"), 268_435_456.0);
+    assert_eq!(metrics.of("ipc_gateway_memory_process_max_bytes"), 536_870_912.0);
     let kept = 33_554_432.0 + 65_536.0 * 48.0;
-    assert_eq!(metrics.of("ipc_gateway_memory_max_bytes"), (268_435_456.0 - 16_777_216.0 - kept) / 2.0);
+    assert_eq!(metrics.of("ipc_gateway_memory_max_bytes"), (536_870_912.0 - 25_165_824.0 - kept) / 2.0);
     gateway.stop();
 }
 

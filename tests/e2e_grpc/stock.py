@@ -38,7 +38,12 @@ def failure(call):
         answer = call()
     except grpc.RpcError as error:
         info = error_details_pb2.ErrorInfo()
-        status = rpc_status.from_call(error)
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:
+            # When the client's own deadline rings as the status comes, the library leaves its text as it is on the wire.
+            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED and "%20" in error.details(), error
+            status = None
         if status is not None:
             assert status.details[0].Unpack(info), status
         return error, info, status
