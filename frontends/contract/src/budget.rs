@@ -108,6 +108,12 @@ impl ByteBudget {
         taken.is_ok().then(|| Standing { budget: self.clone(), bytes: AtomicUsize::new(bytes) })
     }
 
+    /// The same, also when connections have all that they may have: for a connection that others may not keep out.
+    pub fn stand_always(&self, bytes: usize) -> Standing {
+        self.0.standing.fetch_add(bytes, Ordering::Relaxed);
+        Standing { budget: self.clone(), bytes: AtomicUsize::new(bytes) }
+    }
+
     /// What open connections cost.
     pub fn standing(&self) -> usize {
         self.0.standing.load(Ordering::Relaxed)
@@ -120,7 +126,16 @@ impl ByteBudget {
 
     /// Whether queues of whoever does not read are to be kept short.
     pub fn is_short(&self) -> bool {
-        self.gone() >= self.0.short.load(Ordering::Relaxed)
+        let (used, short) = (self.used(), self.0.short.load(Ordering::Relaxed));
+        // Connections have one half at most, so below half of the mark nothing has to be reckoned.
+        used >= short / 2 && used >= self.part_of_the_rest(short)
+    }
+
+    /// A mark, for what connections leave: however many are idle, nobody who reads is slow for that.
+    fn part_of_the_rest(&self, mark: usize) -> usize {
+        let all = self.bytes_max().max(1) as u128;
+        let rest = all.saturating_sub(self.standing() as u128);
+        usize::try_from(mark as u128 * rest / all).unwrap_or(mark)
     }
 
     /// Whether an answer of so many bytes fits, which is the last thing that is refused: it was worked for, and whoever
@@ -392,9 +407,18 @@ mod tests {
         budget.set_marks(Marks { short: 60, low: 70, high: 80 });
         let one = budget.stand(4_000).unwrap();
         assert!(budget.stand(1_001).is_none());
+        drop(budget.stand_always(1_001));
         let two = budget.stand(1_000).unwrap();
         assert_eq!((budget.used(), budget.standing()), (0, 5_000));
         assert!(!budget.is_pressed() && !budget.is_short());
+        // Nor by a mark at or below what connections may have.
+        budget.set_marks(Marks { short: 40, low: 70, high: 80 });
+        assert!(!budget.is_short());
+        let some = budget.charge(1_999).unwrap();
+        assert!(!budget.is_short());
+        let more = budget.charge(1).unwrap();
+        assert!(budget.is_short(), "a part of what they leave");
+        drop((some, more));
         assert!(budget.charge(5_001).is_none() && !budget.fits(5_001) && budget.fits(5_000));
         let charge = budget.charge(3_000).unwrap();
         assert!(budget.is_pressed());

@@ -144,7 +144,12 @@ where
         let full = Error::new(Kind::Overloaded, "too many connections; try again later");
         return refuse::<L, H, P>(stream, host, gate, &full.with_retry_after(RETRY_AFTER));
     };
-    let Some(standing) = gate.budget.stand(H::CONNECTION_BYTES) else {
+    let standing = match &presented {
+        Presented::Anonymous(_) => gate.budget.stand(H::CONNECTION_BYTES),
+        // Strangers on the network never keep out who is on this machine, and is known.
+        Presented::Unix(_) => Some(gate.budget.stand_always(H::CONNECTION_BYTES)),
+    };
+    let Some(standing) = standing else {
         gate.admission.note_pressed();
         let full = Error::new(Kind::Overloaded, "the gateway has no memory for another connection");
         return refuse::<L, H, P>(stream, host, gate, &full.with_retry_after(RETRY_AFTER));

@@ -44,7 +44,7 @@ const KEYS: &[Key] = &[
         int(1, 1_000_000, "connections"),
         "Connections at one time; one more is closed.",
     )
-    .default_to("10000"),
+    .default_to("4000"),
     Key::new(
         "grpc.connections_per_address_max",
         int(0, 1_000_000, "connections, 0 = no limit of its own"),
