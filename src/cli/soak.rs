@@ -122,6 +122,13 @@ pub(super) fn soak(
     console: &mut Console<'_>,
 ) -> io::Result<u8> {
     debug_assert!(arguments.self_contained, "the command line's parser wants it");
+    if !arguments.faults.0.is_empty() && arguments.fault_every >= arguments.duration {
+        console.complain(
+            "no fault would come: the first one is due after --fault-every, and the load ends with --duration; give a \
+             longer --duration, a shorter --fault-every, or --faults none",
+        )?;
+        return Ok(code::USAGE);
+    }
     // Each connection is a descriptor here, too.
     if let Err(error) = limits::raise_descriptors() {
         console.complain(&format!("cannot raise the limit of open descriptors: {error}"))?;

@@ -188,6 +188,14 @@ impl<'a> Checks<'a> {
                  {kept}: less than limits.payload_bytes_max, which is {payload}"
             );
             self.refuse("limits.memory_bytes_max", what, "more, or less in the other two");
+        } else if let Some(low) = int("limits.memory_low_percent")
+            && payload.saturating_mul(2) > charged / 100 * low
+        {
+            self.warnings.push(format!(
+                "limits.payload_bytes_max is {payload}, and requests and answers of that size do not fit together below \
+                 limits.memory_low_percent of the {charged} bytes that limits.memory_bytes_max leaves for messages: the \
+                 largest are refused as overloaded although nothing else is held"
+            ));
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::Config;
 use super::checks::Checks;
-use super::problem::Problems;
+use super::problem::{Problem, Problems};
 use super::resolved::Resolved;
 use super::sources::Sources;
 use super::value::Value;
@@ -44,11 +44,24 @@ impl Config {
         let resolved = loaded.resolved.keeping(running);
         let checks = Checks::run(&resolved);
         if !checks.problems.is_empty() {
-            return Err(Problems(checks.problems));
+            return Err(Problems(
+                checks.problems.into_iter().map(|problem| beside(problem, &changes)).collect(),
+            ));
         }
         let config = Self::from_resolved(&resolved);
         Ok(Reloaded { config, resolved, changes, warnings: loaded.warnings })
     }
+}
+
+/// A problem of what is new together with what stays until a restart: the file alone does not show it.
+fn beside(mut problem: Problem, changes: &[Change]) -> Problem {
+    let stays: Vec<_> =
+        changes.iter().filter(|change| change.needs_restart).map(|change| change.path.as_str()).collect();
+    if !stays.is_empty() {
+        problem.what.push_str("; what is new stands beside old values until a restart, which these need: ");
+        problem.what.push_str(&stays.join(", "));
+    }
+    problem
 }
 
 fn changes(before: &Resolved, after: &Resolved) -> Vec<Change> {

@@ -136,7 +136,7 @@ pub async fn run(
     ledger.close();
     let verdict = vec![
         verdict::answers(&ledger, &load::DOORS, stop.is_cancelled()),
-        verdict::faults(&inflicted, plan.faults.len()),
+        verdict::faults(&inflicted, plan.faults.len(), stop.is_cancelled()),
         verdict::memory(slope.as_ref(), stop.is_cancelled()),
         verdict::given_back(&before, after.as_ref()),
         verdict::processes(&check),

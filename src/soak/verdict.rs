@@ -73,7 +73,7 @@ pub(super) fn answers(ledger: &Ledger, doors: &[Via], is_interrupted: bool) -> J
 }
 
 /// Every fault showed, and was recovered from.
-pub(super) fn faults(inflicted: &[Inflicted], wanted: usize) -> Judged {
+pub(super) fn faults(inflicted: &[Inflicted], wanted: usize, is_interrupted: bool) -> Judged {
     let bad: Vec<_> = inflicted
         .iter()
         .filter_map(|Inflicted { fault, at_s, showed, recovered_s }| match (showed, recovered_s) {
@@ -87,13 +87,19 @@ pub(super) fn faults(inflicted: &[Inflicted], wanted: usize) -> Judged {
         bad.join("; ")
     } else if wanted == 0 {
         "none were asked for".to_owned()
+    } else if inflicted.is_empty() {
+        "none came before the end".to_owned()
     } else {
         format!(
             "{} inflicted, each showed, and every door answered again after {longest:.2} s at most",
             inflicted.len()
         )
     };
-    Judged { name: "faults", holds: bad.is_empty() && (wanted == 0 || !inflicted.is_empty()), text }
+    Judged {
+        name: "faults",
+        holds: bad.is_empty() && (wanted == 0 || is_interrupted || !inflicted.is_empty()),
+        text,
+    }
 }
 
 /// The memory does not grow. A run that was interrupted may have been too short for a verdict.
@@ -159,13 +165,14 @@ mod tests {
     #[test]
     fn a_fault_that_did_nothing_or_was_not_recovered_from_fails() {
         let good = inflicted(Ok("2 reconnects".to_owned()), Some(0.5));
-        assert!(faults(std::slice::from_ref(&good), 1).holds);
-        assert!(faults(&[], 0).holds);
-        assert!(!faults(&[], 1).holds, "it was to be inflicted");
+        assert!(faults(std::slice::from_ref(&good), 1, false).holds);
+        assert!(faults(&[], 0, false).holds);
+        assert!(!faults(&[], 1, false).holds, "it was to be inflicted");
+        assert!(faults(&[], 1, true).holds, "it was ended before");
         for bad in
             [inflicted(Err("no request failed".to_owned()), Some(0.5)), inflicted(Ok(String::new()), None)]
         {
-            let judged = faults(&[good.clone(), bad], 1);
+            let judged = faults(&[good.clone(), bad], 1, true);
             assert!(!judged.holds && judged.text.contains(FAULTS[0].name), "{judged:?}");
         }
     }

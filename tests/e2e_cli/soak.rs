@@ -89,3 +89,10 @@ fn a_signal_ends_it_with_the_report_so_far() {
     assert_eq!(status.code(), Some(130), "{report}");
     assert_nothing_is_left(&place);
 }
+
+#[test]
+fn a_run_that_ends_before_its_first_fault_is_refused_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    let ran = run(soak(&place, &["--duration", "10s", "--fault-every", "10s"]), b"");
+    ran.assert_complains(2, &["no fault would come", "--faults none"]);
+}

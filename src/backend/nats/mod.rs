@@ -212,7 +212,7 @@ fn carry_out(pool: &Arc<Pool>, request: Request, manner: Manner) -> Result<Work,
             if manner.replies.is_some() {
                 return Ok(boxed(ask_for_many(Arc::clone(pool), pinned, request, subject, manner)));
             }
-            let asking = Asking::of(pool, pinned, request, subject, manner)?;
+            let asking = Asking::of(pool, pinned, request, &subject, manner)?;
             Ok(boxed(ask(Arc::clone(pool), asking)))
         }
         Target::Subscribe(pattern) => Ok(boxed(subscribe::subscribe(Arc::clone(pool), pattern))),
@@ -253,7 +253,7 @@ impl Asking {
         pool: &Pool,
         pinned: Pinned,
         request: Request,
-        subject: Subject,
+        subject: &Subject,
         manner: Manner,
     ) -> Result<Self, Error> {
         pool.note_load(&pinned.link);
@@ -267,7 +267,7 @@ impl Asking {
         }
         let (id, due) = (RequestId::random(), request.deadline);
         let cancel = Cancel::of(&request, id, manner);
-        let message = message(&pinned.link, request, &id, &subject, Some(ticket.reply_subject()))?;
+        let message = message(&pinned.link, request, &id, subject, Some(ticket.reply_subject()))?;
         let message = pinned.link.queue.admit(message).map_err(|Full| {
             pool.counts.queue_full.increment();
             Error::new(Kind::Overloaded, "too many bytes wait to be sent to NATS")
@@ -296,7 +296,7 @@ async fn ask_in_order(
     if manner.replies.is_some() {
         return ask_for_many(pool, pinned, request, subject, manner).await;
     }
-    let asking = Asking::of(&pool, pinned, request, subject, manner)?;
+    let asking = Asking::of(&pool, pinned, request, &subject, manner)?;
     ask(pool, asking).await
 }
 
@@ -310,7 +310,7 @@ async fn ask_for_many(
 ) -> Result<Reply, Error> {
     let bounds = manner.replies.expect("only where many may answer");
     let replies = Replies::new(bounds, manner.memory.clone());
-    let asking = Asking::of(&pool, pinned, request, subject.clone(), manner)?;
+    let asking = Asking::of(&pool, pinned, request, &subject, manner)?;
     asking.ticket.bring_to(&replies);
     let (pinned, ticket, given_up) = asking.send(&pool).await?;
     replies.arm(given_up);
