@@ -3,7 +3,7 @@
 //! A test of a fault says little until it was seen to fail without what defends against the fault: it may never have
 //! made the fault, or not look at what it does. So each defence has a row: the few characters that are it, what they are
 //! replaced with to switch it off, and the test that must fail then. The rows are read by people, by the command
-//! ([`bench`]), by the page `docs/faults.md` ([`page`]) and by a test that keeps them true while the code changes
+//! ([`mod@bench`]), by the page `docs/faults.md` ([`page`]) and by a test that keeps them true while the code changes
 //! ([`check`]).
 
 pub mod bench;
